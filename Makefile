@@ -1,0 +1,50 @@
+# Every target works from a fresh clone: the environment is made in .venv when it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INPUTS := settings.ini setup.py pyproject.toml constraints.txt
+# The notebooks that `make notebooks` runs; none given means all.
+NB ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test export clean-notebooks readme notebooks
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
+
+venv: $(VENV)/.dev ## make .venv with what development needs
+
+demo: $(VENV)/.run ## run the demonstration
+	@$(BIN)/selectq demo
+
+test: $(VENV)/.dev ## run every check, then the tests
+	@$(BIN)/python scripts/check.py
+
+export: $(VENV)/.dev ## write selectq/*.py and nbs/nbdev.yml
+	@$(BIN)/nbdev_export
+	@$(BIN)/python -c "from nbdev.quarto import refresh_quarto_yml; refresh_quarto_yml()"
+
+clean-notebooks: $(VENV)/.dev ## remove execution counts and other metadata from the notebooks
+	@$(BIN)/nbdev_clean
+
+readme: $(VENV)/.dev ## write README.md from nbs/index.ipynb
+	@$(BIN)/python scripts/readme.py
+
+notebooks: $(VENV)/.dev ## run notebooks in place and clean them: NB="nbs/00_data.ipynb ..." or all
+	@$(BIN)/python scripts/run_notebooks.py $(NB)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or later, please: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+# What running needs, and what development needs on top of it. A stamp is older than its inputs when they change.
+$(VENV)/.run: $(INPUTS) | $(BIN)/python
+	@echo "Installing selectq in $(VENV) (a minute or two)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(INPUTS) | $(BIN)/python
+	@echo "Installing selectq and its development tools in $(VENV) (a minute or two)"
+	@$(PIP) -e '.[dev]'
+	@touch $(VENV)/.run $@
