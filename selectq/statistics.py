@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SiteKind', 'LAYERS', 'STATISTICS', 'check_site_kind', 'site_classes', 'SiteHooks', 'inference', 'find_sites',
-           'site_statistics', 'StatisticsTable', 'noise_images', 'batch_statistics', 'check_finite', 'load_table',
-           'versions', 'check_unreadable', 'collect', 'show_bar']
+           'site_statistics', 'StatisticsTable', 'noise_images', 'batch_statistics', 'check_finite', 'write_json',
+           'load_table', 'versions', 'check_unreadable', 'collect', 'show_bar']
 
 # %% ../nbs/30_statistics.ipynb #7e667185
 import hashlib, itertools, json, os, platform, shutil, sys, tempfile, time
@@ -286,8 +286,9 @@ def _read_part(path, settings, chunk):
     whole = facts.get('settings') == settings and facts.get('chunk') == chunk and f.metadata.num_rows == facts.get('rows')
     return facts if whole else None
 
-# %% ../nbs/30_statistics.ipynb #2370e18e
-def _write_json(path, value):
+# %% ../nbs/30_statistics.ipynb #429de03c
+def write_json(path, value):
+    "Write JSON beside its place, then rename it into it."
     aside = path.with_name(f'.{path.name}.{os.getpid()}')
     aside.write_text(json.dumps(value, indent=1) + '\n')
     os.replace(aside, path)
@@ -340,13 +341,13 @@ def _settings_hash(meta):
     known['pool'] = {k: v for k, v in known['pool'].items() if k != 'source'}  # a pool may move
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
-# %% ../nbs/30_statistics.ipynb #cb297a5a
+# %% ../nbs/30_statistics.ipynb #322179d1
 def _open_folder(out, meta):
     "Make the table's folder, or check that it holds the same table. True if it is new."
     if out.is_file(): raise InputError(f'{out} is a file; give a folder for the table')
     if not out.is_dir() or not any(out.iterdir()):
         out.mkdir(parents=True, exist_ok=True)
-        _write_json(out / 'meta.json', meta)
+        write_json(out / 'meta.json', meta)
         return True
     try: old = json.loads((out / 'meta.json').read_text())
     except (OSError, ValueError): raise InputError(f'{out} is not empty and holds no statistics table; give another folder') from None
@@ -466,7 +467,7 @@ def collect(
     _complete(folder, meta, unreadable, time.perf_counter() - start)
     return load_table(folder)
 
-# %% ../nbs/30_statistics.ipynb #c43c9c79
+# %% ../nbs/30_statistics.ipynb #b956a78d
 def show_bar(total, done, progress, what):
     "A progress bar over images: on a terminal, or as asked."
     return tqdm(total=total, initial=done, unit='image', desc=what, disable=not (sys.stderr.isatty() if progress is None else progress))
@@ -484,4 +485,4 @@ def _complete(folder, meta, unreadable, seconds):
     "Mark the table complete and list what could not be read."
     old = json.loads((folder / 'meta.json').read_text())
     listed = [dict(index=i, name=n, reason=r) for i, n, r in sorted(unreadable, key=lambda u: u[0])]
-    _write_json(folder / 'meta.json', {**meta, 'complete': True, 'unreadable': listed, 'seconds': round(seconds + old.get('seconds', 0), 1)})
+    write_json(folder / 'meta.json', {**meta, 'complete': True, 'unreadable': listed, 'seconds': round(seconds + old.get('seconds', 0), 1)})
