@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['ModelArg', 'PoolArg', 'ValArg', 'Weights', 'Sites', 'Classes', 'Workers', 'Device', 'Unreadable', 'Leak', 'Bits',
-           'BatchSize', 'Number', 'Update', 'Order', 'Granularity', 'Centroids', 'Gamma', 'LambdaMin', 'LambdaMax',
-           'TBatch', 'Seed', 'Shuffle', 'app', 'main', 'stats', 'select', 'evaluate', 'run', 'demo']
+           'FastDecode', 'BatchSize', 'Number', 'Update', 'Order', 'Granularity', 'Centroids', 'Gamma', 'LambdaMin',
+           'LambdaMax', 'TBatch', 'Seed', 'Shuffle', 'app', 'main', 'stats', 'info', 'select', 'evaluate', 'run',
+           'demo']
 
-# %% ../nbs/90_cli.ipynb #bf509f2f
+# %% ../nbs/90_cli.ipynb #f480a24d
 import json, os, re, sys
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, List, Optional
@@ -27,7 +29,7 @@ class _Spread(TyperCommand):
             out.append(a)
         return super().parse_args(ctx, out)
 
-# %% ../nbs/90_cli.ipynb #296e8ba5
+# %% ../nbs/90_cli.ipynb #da661faa
 ModelArg = Annotated[str, typer.Argument(metavar='MODEL', help='A pytorchcv name, a name of the paper (ResNet18), or digits.')]
 PoolArg = Annotated[str, typer.Argument(metavar='POOL', help='Images to choose from: a folder, a Parquet file or folder of them, or digits.')]
 ValArg = Annotated[str, typer.Argument(metavar='VAL', help='Labelled images to evaluate on: as POOL, with classes.')]
@@ -39,6 +41,7 @@ Device = Annotated[str, typer.Option(help='auto (a GPU if there is one), cpu, cu
 Unreadable = Annotated[bool, typer.Option('--allow-unreadable', help='Go on when more than 1 % of the images cannot be decoded.')]
 Leak = Annotated[bool, typer.Option('--allow-leak', help='Go on when images of VAL are also in POOL.')]
 Bits = Annotated[List[str], typer.Option(metavar='BITS...', help='Bit widths, W = A (8 6 4) or W:A (4:8).')]
+FastDecode = Annotated[bool, typer.Option('--fast-decode', help='Decode large JPEGs at a fraction of their size: faster, nearly the same statistics.')]
 BatchSize = Annotated[int, typer.Option(help='Images per forward pass.')]
 
 # %% ../nbs/90_cli.ipynb #35713a2d
@@ -81,14 +84,16 @@ def _main():
         print('selectq: interrupted; what is whole is kept, run the same command again to go on', file=sys.stderr)
         raise SystemExit(130) from None
 
-# %% ../nbs/90_cli.ipynb #fcc3bca4
-def _network(model, weights, device):
+# %% ../nbs/90_cli.ipynb #689efd16
+def _network(model, weights, device, fast_decode=False):
     "The network, with weights, on its device."
     import torch
+    from dataclasses import replace
     from selectq.data import InputError
     from selectq.models import load_network
     if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'cpu'
     net = load_network(model, weights)
+    if fast_decode: net = replace(net, preprocess=replace(net.preprocess, draft=True))
     try: net.module.to(device)
     except (RuntimeError, AssertionError) as e: raise InputError(f'device {device} cannot be used ({str(e).splitlines()[0][:80]}); use cpu') from None
     return net
@@ -105,23 +110,49 @@ def _bits(values):
     except ValueError: raise InputError(f'bits {" ".join(values)} cannot be read; give whole numbers (8 6 4) or pairs (4:8)') from None
     return [tuple(map(check_bits, p)) for p in pairs]
 
-# %% ../nbs/90_cli.ipynb #6c0a91c9
+# %% ../nbs/90_cli.ipynb #303c0862
+@contextmanager
+def _processes(device='auto'):
+    "Join the processes of torchrun, if there are any; (rank, device)."
+    if int(os.environ.get('WORLD_SIZE', 1)) == 1: yield 0, device; return
+    import torch
+    from datetime import timedelta
+    local = int(os.environ.get('LOCAL_RANK', 0))
+    cuda = torch.cuda.is_available() and device in ('auto', 'cuda')
+    if cuda: torch.cuda.set_device(local)
+    torch.distributed.init_process_group('nccl' if cuda else 'gloo', timeout=timedelta(days=7))
+    try: yield torch.distributed.get_rank(), f'cuda:{local}' if cuda else device
+    finally: torch.distributed.destroy_process_group()
+
+# %% ../nbs/90_cli.ipynb #63e76fca
 @app.command()
 def stats(model: ModelArg, pool: PoolArg,
           out: Annotated[str, typer.Option(help='Folder for the statistics table.')],
           weights: Weights = None, sites: Sites = 'activation', classes: Classes = None, batch_size: BatchSize = 32, workers: Workers = 2, device: Device = 'auto',
           chunk: Annotated[int, typer.Option(help='Images per part of the table.')] = 1024,
           noise: Annotated[int, typer.Option(help='Noise images for initial centroids; the most centroids a selection can use.')] = 100,
-          allow_unreadable: Unreadable = False):
+          fast_decode: FastDecode = False, allow_unreadable: Unreadable = False):
     "Traverse POOL once and keep four statistics of every image at every site. Run again to resume."
     images = _pool(pool, 'train', classes)
-    from selectq.statistics import check_site_kind, collect
+    from selectq.statistics import check_site_kind, traverse
     check_site_kind(sites)
-    net = _network(model, weights, device)
-    table = collect(net, images, sites, out=out, batch_size=batch_size, workers=workers, chunk=chunk, noise=noise, allow_unreadable=allow_unreadable)
-    print(f'{out}: {len(table):,} images x {len(table.sites)} {sites} sites of {net.name}' + (f', {len(u)} unreadable' if (u := table.meta['unreadable']) else ''))
+    with _processes(device) as (rank, device):
+        net = _network(model, weights, device, fast_decode)
+        traverse(net, images, sites, out, batch_size=batch_size, workers=workers, chunk=chunk, noise=noise, allow_unreadable=allow_unreadable)
+    if rank: return
+    m = json.loads((Path(out) / 'meta.json').read_text())
+    print(f'{out}: {m["images"]:,} images x {len(m["sites"])} {sites} sites of {net.name}, {m["seconds"]:.1f} s, {m["waiting"] / m["seconds"]:.0%} of them waiting for images'
+          + (f', {len(u)} unreadable' if (u := m['unreadable']) else ''))
 
-# %% ../nbs/90_cli.ipynb #4ce5da5e
+# %% ../nbs/90_cli.ipynb #79878a5a
+@app.command()
+def info(table: Annotated[str, typer.Argument(metavar='STATS', help='Folder made by selectq stats.')],
+         extreme: Annotated[int, typer.Option(min=0, help='Extreme images to name.')] = 10):
+    "One page about a statistics table: images, ranges, extremes, provenance."
+    from selectq.info import table_info
+    print(table_info(table, extreme))
+
+# %% ../nbs/90_cli.ipynb #9e31498f
 @app.command()
 def select(table: Annotated[str, typer.Argument(metavar='STATS', help='Folder made by selectq stats.')],
            n: Number = 1000, out: Annotated[str, typer.Option(help='Selection to write (JSON).')] = 'selection.json',
@@ -141,7 +172,7 @@ def select(table: Annotated[str, typer.Argument(metavar='STATS', help='Folder ma
     ranking.save_selection(selection, out)
     print(f'{out}: {len(selection):,} images ({strategy})')
 
-# %% ../nbs/90_cli.ipynb #34eb54c1
+# %% ../nbs/90_cli.ipynb #9b1c57aa
 def _write_results(results, path, facts):
     "results.csv whole or not at all, and beside it what the run used."
     from selectq.statistics import write_json
@@ -164,7 +195,7 @@ def _show(results):
     cols = ['strategy', 'update', 'order', 'n', 'w_bits', 'a_bits', 'seeds', 'top1', 'sd', 'min', 'max', 'se']
     print(summarise(results)[cols].to_string(index=False, float_format='%.2f', na_rep=''))
 
-# %% ../nbs/90_cli.ipynb #b10a9d91
+# %% ../nbs/90_cli.ipynb #bcbad8e7
 @app.command(cls=_Spread)
 def evaluate(model: ModelArg, val: ValArg,
              stats: Annotated[str, typer.Option(help='Folder made by selectq stats.')],
@@ -184,7 +215,7 @@ def evaluate(model: ModelArg, val: ValArg,
     if out: _write_results(results, out, _facts(net, images, table, bits=pairs, selections=selection, batch_size=batch_size))
     _show(results)
 
-# %% ../nbs/90_cli.ipynb #d14028d2
+# %% ../nbs/90_cli.ipynb #a3d889dc
 def _run(net, pool, val, out, n, pairs, readings, random_seeds, sites, batch_size, workers, allow_unreadable, allow_leak):
     "Statistics, selections, evaluation; writes stats/, selection*.json, results.csv and comparison.png into out."
     from selectq import ranking
@@ -210,7 +241,7 @@ def _run(net, pool, val, out, n, pairs, readings, random_seeds, sites, batch_siz
     _show(results)
     print(f'\n{out}: results.csv, selection.json, comparison.png; stats/ serves further selections without a forward pass')
 
-# %% ../nbs/90_cli.ipynb #e7b6a55d
+# %% ../nbs/90_cli.ipynb #34d908f9
 @app.command(cls=_Spread)
 def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bits = ['8', '6', '4'],
         random_seeds: Annotated[int, typer.Option(help='Random selections of the same size to compare with.')] = 5,
@@ -227,7 +258,7 @@ def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bit
     readings = [first, replace(first, update='shift', order='lowest')] if both_readings else [first]
     _run(_network(model, weights, device), images, labelled, Path(out), n, pairs, readings, random_seeds, sites, batch_size, workers, allow_unreadable, allow_leak)
 
-# %% ../nbs/90_cli.ipynb #2b03a611
+# %% ../nbs/90_cli.ipynb #87d51f3d
 @app.command()
 def demo(out: Annotated[str, typer.Option(help='Folder for the report.')] = 'selectq-demo'):
     "The digits and a small network: full precision, 20 random sets, SelectQ in both readings, at W8A8 to W3A3."
@@ -236,5 +267,5 @@ def demo(out: Annotated[str, typer.Option(help='Folder for the report.')] = 'sel
     pairs = [(b, b) for b in (8, 6, 4, 3)]
     _run(_network('digits', None, 'cpu'), _pool('digits', 'train', None), _pool('digits', 'val', None), Path(out), 10, pairs, readings, 20, 'activation', 100, 0, False, False)
 
-# %% ../nbs/90_cli.ipynb #be38ff91
+# %% ../nbs/90_cli.ipynb #71e7975d
 if __name__ == '__main__' and '__file__' in globals(): _main()  # as a script, not in a notebook

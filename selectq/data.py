@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['DIGITS_PREPROCESS', 'EXTENSIONS', 'InputError', 'decode_image', 'Preprocess', 'Pool', 'image_digest', 'DigitsPool',
-           'FolderPool', 'ParquetPool', 'read_classes', 'open_pool', 'Batch', 'cut', 'load_batches', 'shared_images']
+           'FolderPool', 'ParquetPool', 'TarPool', 'DatasetPool', 'read_classes', 'open_pool', 'Batch', 'cut',
+           'load_batches', 'shared_images']
 
-# %% ../nbs/00_data.ipynb #26b8647f
-import hashlib, io, json, os
+# %% ../nbs/00_data.ipynb #a26ade7e
+import hashlib, io, json, os, tarfile
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,19 +21,22 @@ from PIL import Image, ImageOps
 class InputError(ValueError):
     "Input that cannot be used. The message names the thing, its value and the way out."
 
-# %% ../nbs/00_data.ipynb #b2835ef6
+# %% ../nbs/00_data.ipynb #4a47625e
 def decode_image(
     data: bytes,  # an encoded image: JPEG, PNG, WebP, TIFF, ... in any mode Pillow reads
+    at_least: int = None,  # let a JPEG decoder skip detail as long as both sides keep this many pixels
 ) -> Image.Image:  # 8-bit RGB, upright
     "Decode an image of any mode to upright RGB. Raises whatever Pillow raises when the bytes are broken."
-    img = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    img = Image.open(io.BytesIO(data))
+    if at_least: img.draft(None, (at_least, at_least))
+    img = ImageOps.exif_transpose(img)
     if img.mode.startswith('I'):                          # 16-bit grey, which Pillow also opens as 32-bit 'I'
         img = Image.fromarray((np.asarray(img).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
     elif img.mode == 'F': img = Image.fromarray(np.asarray(img).clip(0, 255).astype(np.uint8))
     elif img.mode in ('P', 'PA', 'LA'): img = img.convert('RGBA')
     return img.convert('RGB')
 
-# %% ../nbs/00_data.ipynb #b9bf3254
+# %% ../nbs/00_data.ipynb #0ba4a4fe
 @dataclass(frozen=True)
 class Preprocess:
     "Resize the short side, crop the centre, normalise each channel."
@@ -40,6 +44,10 @@ class Preprocess:
     crop: int = 224  # side of the square centre crop, pixels
     mean: tuple = (0.485, 0.456, 0.406)  # per channel, of values in 0..1
     std: tuple = (0.229, 0.224, 0.225)  # per channel, of values in 0..1
+    draft: bool = False  # decode large JPEGs at 1/2, 1/4 or 1/8 of their size: faster, nearly the same (see benchmarks)
+
+    @property
+    def at_least(self): return self.resize if self.draft else None  # for `decode_image`
 
     def __call__(self, img: Image.Image) -> torch.Tensor:  # (3, crop, crop), float32
         w, h = img.size
@@ -56,7 +64,7 @@ class Preprocess:
         "Subtract the mean, divide by the standard deviation, per channel."
         return (x - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
 
-# %% ../nbs/00_data.ipynb #a683c529
+# %% ../nbs/00_data.ipynb #e4a33ea8
 class Pool:
     "Images by position. A subclass gives `name`, `content`, `sizes` and `labels`."
     source: str = ''  # where the images come from, as the user wrote it
@@ -67,9 +75,9 @@ class Pool:
     def name(self, i: int) -> str: raise NotImplementedError
     def content(self, i: int) -> bytes: raise NotImplementedError
     def sizes(self) -> np.ndarray: raise NotImplementedError  # (len,) int64, bytes
-    def image(self, i: int) -> Image.Image:
+    def image(self, i: int, at_least: int = None) -> Image.Image:
         "Image `i` as upright RGB."
-        return decode_image(self.content(i))
+        return decode_image(self.content(i), at_least)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -87,7 +95,7 @@ def image_digest(content: bytes) -> str:
     "16 hexadecimal digits (64-bit BLAKE2b) that identify an image by its bytes."
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
-# %% ../nbs/00_data.ipynb #52ea0518
+# %% ../nbs/00_data.ipynb #a86ab401
 DIGITS_PREPROCESS = Preprocess(resize=32, crop=32, mean=(0.3,) * 3, std=(0.35,) * 3)
 
 class DigitsPool(Pool):
@@ -107,7 +115,7 @@ class DigitsPool(Pool):
     def name(self, i): return f'digits/{self.rows[i]:04d}'
     def content(self, i): return self.arrays[i].tobytes()
     def sizes(self): return np.full(len(self), 64)
-    def image(self, i): return Image.fromarray(self.arrays[i]).convert('RGB')
+    def image(self, i, at_least=None): return Image.fromarray(self.arrays[i]).convert('RGB')
 
     @cached_property
     def fingerprint(self): return hashlib.sha256(self.arrays.tobytes()).hexdigest()
@@ -193,7 +201,54 @@ class ParquetPool(Pool):
         for f in self.files: h.update(f'{f.relative_to(self.base).as_posix()}\0{f.stat().st_size}\n'.encode())
         return h.hexdigest()
 
-# %% ../nbs/00_data.ipynb #fcd87271
+# %% ../nbs/00_data.ipynb #af59c7d7
+class TarPool(Pool):
+    "Images in one tar file or a folder of them (WebDataset shards), read in place."
+
+    def __init__(self, path, classes=None):
+        self.source, path = str(path), Path(path)
+        self.files = sorted(path.rglob('*.tar')) if path.is_dir() else [path]
+        self.base, self.classes = path if path.is_dir() else path.parent, tuple(classes) if classes else None
+        self.entries, labels = [], {}  # (file number, member, offset, size); (file number, key) -> class
+        for k, f in enumerate(self.files):
+            try:
+                with tarfile.open(f, 'r:') as tar:
+                    for m in tar:
+                        if m.isfile() and m.name.lower().endswith(EXTENSIONS): self.entries.append((k, m.name, m.offset_data, m.size))
+                        elif m.isfile() and m.name.endswith('.cls'): labels[k, m.name[:-4]] = int(tar.extractfile(m).read())
+            except (tarfile.TarError, ValueError, OSError) as e: raise InputError(f'{f} cannot be read as an uncompressed tar ({e}); repair or remove it') from None
+        if not self.entries: raise InputError(f'{self.source} holds no images ({" ".join(EXTENSIONS)}); give tar shards that do')
+        keys = [(k, n.rsplit('.', 1)[0]) for k, n, *_ in self.entries]
+        if all(k in labels for k in keys): self.labels = np.array([labels[k] for k in keys], dtype=np.int64)
+
+    def __len__(self): return len(self.entries)
+    def name(self, i): return f'{self.files[self.entries[i][0]].relative_to(self.base).as_posix()}/{self.entries[i][1]}'
+    def sizes(self): return np.array([e[3] for e in self.entries], dtype=np.int64)
+    def content(self, i):
+        k, _, offset, size = self.entries[i]
+        with open(self.files[k], 'rb') as f: f.seek(offset); return f.read(size)
+
+# %% ../nbs/00_data.ipynb #15336f89
+class DatasetPool(Pool):
+    "A Hugging Face `datasets.Dataset` with an image column."
+
+    def __init__(self, dataset):
+        self.dataset, self.source = dataset, f'{type(dataset).__name__} of {len(dataset)} rows'
+        self.column = next((c for c in ('image', 'img') if c in dataset.column_names), None)
+        if self.column is None: raise InputError(f'the dataset has no column image or img (it has {", ".join(dataset.column_names)}); rename one')
+        if 'label' in dataset.column_names: self.labels = np.asarray(dataset['label'], dtype=np.int64)
+        if names := getattr(dataset.features.get('label'), 'names', None): self.classes = tuple(names)
+
+    def __len__(self): return len(self.dataset)
+    def name(self, i): return str(i)
+    def image(self, i, at_least=None): return ImageOps.exif_transpose(self.dataset[int(i)][self.column]).convert('RGB')
+    def content(self, i): return np.asarray(self.image(i)).tobytes()
+    def sizes(self): return np.zeros(len(self), dtype=np.int64)  # not known without decoding
+
+    @cached_property
+    def fingerprint(self): return str(getattr(self.dataset, '_fingerprint', None) or hashlib.sha256(str(self.source).encode()).hexdigest())
+
+# %% ../nbs/00_data.ipynb #26d26716
 def read_classes(path) -> tuple:  # the class names in the network's order
     "Read a JSON list of class names."
     try: classes = json.loads(Path(path).read_text())
@@ -202,23 +257,26 @@ def read_classes(path) -> tuple:  # the class names in the network's order
         raise InputError(f'class list {path} is not a JSON list of different names; give one')
     return tuple(map(str, classes))
 
-# %% ../nbs/00_data.ipynb #fa355f7c
+# %% ../nbs/00_data.ipynb #dee812e8
 def open_pool(
-    source,  # `digits`, a folder of images, a Parquet file or a folder of them; a `Pool` is passed through
+    source,  # `digits`; a folder of images; Parquet files or tar shards, or a folder of them; a Hugging Face dataset; a `Pool` is passed through
     part: str = 'train',  # which part of the digits: train or val
     classes=None,  # class names in the network's order, where the folders do not hold all of them
 ) -> Pool:
     "Open a pool of images. Raises `InputError` if there is none at `source`."
     if isinstance(source, Pool): return source
+    if hasattr(source, 'column_names'): return DatasetPool(source)
     if str(source) == 'digits': return DigitsPool(part)
     path = Path(source)
-    if not path.exists(): raise InputError(f'{source} does not exist; give a folder of images, a Parquet file or digits')
-    if path.is_file() and path.suffix != '.parquet':
-        raise InputError(f'{source} is a file that is not Parquet; give a folder of images, a .parquet file or digits')
-    if path.is_file() or next(path.rglob('*.parquet'), None): return ParquetPool(path, classes)
+    if not path.exists(): raise InputError(f'{source} does not exist; give a folder of images, Parquet files, tar shards or digits')
+    kinds = {'.parquet': ParquetPool, '.tar': TarPool}
+    if path.is_file() and path.suffix not in kinds:
+        raise InputError(f'{source} is a file that is neither Parquet nor tar; give a folder of images, a .parquet or .tar file, or digits')
+    for suffix, kind in kinds.items():
+        if path.suffix == suffix or path.is_dir() and next(path.rglob(f'*{suffix}'), None): return kind(path, classes)
     return FolderPool(path, classes)
 
-# %% ../nbs/00_data.ipynb #2319a882
+# %% ../nbs/00_data.ipynb #a2b48b86
 @dataclass(frozen=True)
 class Batch:
     "Some images of a pool, ready for the network."
@@ -230,7 +288,7 @@ class Batch:
     labels: np.ndarray = None  # (B,) int64, where they are known
     def __len__(self): return len(self.index)
 
-# %% ../nbs/00_data.ipynb #25f3f6b5
+# %% ../nbs/00_data.ipynb #ab5d3603
 class _Decoded(torch.utils.data.Dataset):
     "Position -> (position, name, digest, tensor, None) or (position, name, None, None, reason)."
     def __init__(self, pool, preprocess): self.pool, self.preprocess = pool, preprocess
@@ -238,7 +296,7 @@ class _Decoded(torch.utils.data.Dataset):
     def __getitem__(self, i):
         i = int(i)
         name = self.pool.name(i)
-        try: return i, name, image_digest(self.pool.content(i)), self.preprocess(self.pool.image(i)), None
+        try: return i, name, image_digest(self.pool.content(i)), self.preprocess(self.pool.image(i, self.preprocess.at_least)), None
         except Exception as e:  # Pillow raises a dozen kinds of error for broken bytes
             return i, name, None, None, f'{type(e).__name__}: {e}'.splitlines()[0].replace(str(getattr(self.pool, 'root', '')), '')
 
@@ -257,7 +315,7 @@ def cut(
     edges = np.flatnonzero(np.diff(indices // chunk)) + 1 if chunk else []
     return [part[k:k + batch_size] for part in np.split(indices, edges) for k in range(0, len(part), batch_size)]
 
-# %% ../nbs/00_data.ipynb #2bce752d
+# %% ../nbs/00_data.ipynb #5ce1969c
 def load_batches(
     pool: Pool,  # the images
     preprocess: Preprocess,  # what the network wants
@@ -268,11 +326,12 @@ def load_batches(
 ):  # yields `Batch`
     "Read images in order, in batches of `batch_size`, the last one smaller."
     parts = cut(np.arange(len(pool)) if indices is None else indices, batch_size, chunk)
-    loader = torch.utils.data.DataLoader(_Decoded(pool, preprocess), batch_sampler=parts, num_workers=workers, collate_fn=_collate)
+    loader = torch.utils.data.DataLoader(_Decoded(pool, preprocess), batch_sampler=parts, num_workers=workers, collate_fn=_collate,
+                                         pin_memory=torch.cuda.is_available(), prefetch_factor=4 if workers else None)
     for batch in loader:
         yield batch if pool.labels is None else replace(batch, labels=pool.labels[batch.index])
 
-# %% ../nbs/00_data.ipynb #bbc8eb4f
+# %% ../nbs/00_data.ipynb #61ba8f42
 def shared_images(a: Pool, b: Pool) -> list:  # (name in a, name in b), sorted by position in b
     "The images that two pools have in common, by content."
     sa, sb = a.sizes(), b.sizes()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'count_correct', 'standard_error', 'check_labels', 'check_leak', 'evaluate', 'summarise']
 
-# %% ../nbs/80_evaluation.ipynb #f274b0b3
+# %% ../nbs/80_evaluation.ipynb #57e88702
 import numpy as np
 import pandas as pd
 import torch
@@ -15,7 +15,7 @@ from .data import InputError, Pool, load_batches
 from .models import as_network
 from .quantizer import check_bits
 from .ranking import Selection
-from .statistics import StatisticsTable, check_unreadable, inference, show_bar
+from .statistics import StatisticsTable, check_unreadable, inference, layout, show_bar
 
 # %% ../nbs/80_evaluation.ipynb #bb62798c
 def count_correct(
@@ -54,19 +54,20 @@ def check_leak(digests, names, known, source):
     if shared := [n for n, d in zip(names, digests) if d in known]:
         raise InputError(f'image {shared[0]} of the validation set is also in the pool {source}: a leak; take it out of one, or pass --allow-leak')
 
-# %% ../nbs/80_evaluation.ipynb #6dc02798
+# %% ../nbs/80_evaluation.ipynb #7c4d8d1a
 def _count(net, val, work, known, source, batch_size, workers, allow_unreadable, progress):
     "Correct answers (results, 2) for each (ranges, w_bits, a_bits) of work, and the number of images."
     module, correct, n, unreadable = net.module, np.zeros((len(work), 2), np.int64), 0, []
-    weights = {w: {} if w == 32 else quantized_weights(module, w) for w in {w for _, w, _ in work}}
     device = next(module.parameters()).device
-    with show_bar(len(val), 0, progress, 'evaluation') as bar:
+    example = torch.zeros(2, *net.in_shape, device=device)
+    with layout(module, example) as fmt, show_bar(len(val), 0, progress, 'evaluation') as bar:
+        weights = {w: {} if w == 32 else quantized_weights(module, w) for w in {w for _, w, _ in work}}
         for batch in load_batches(val, net.preprocess, None, batch_size, workers):
             unreadable += batch.unreadable
             check_unreadable(unreadable, len(val), allow_unreadable)
             check_leak(batch.digests, batch.names, known, source)
             if len(batch):
-                x, y = batch.images.to(device), torch.from_numpy(batch.labels).to(device)
+                x, y = batch.images.to(device).contiguous(memory_format=fmt), torch.from_numpy(batch.labels).to(device)
                 for k, (ranges, w, a) in enumerate(work):
                     with quantized(net, ranges, w, a, weights[w]) as q: correct[k] += count_correct(q(x), y)
             n += len(batch)
