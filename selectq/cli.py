@@ -152,7 +152,7 @@ def info(table: Annotated[str, typer.Argument(metavar='STATS', help='Folder made
     from selectq.info import table_info
     print(table_info(table, extreme))
 
-# %% ../nbs/90_cli.ipynb #9e31498f
+# %% ../nbs/90_cli.ipynb #6784898b
 @app.command()
 def select(table: Annotated[str, typer.Argument(metavar='STATS', help='Folder made by selectq stats.')],
            n: Number = 1000, out: Annotated[str, typer.Option(help='Selection to write (JSON).')] = 'selection.json',
@@ -170,7 +170,8 @@ def select(table: Annotated[str, typer.Argument(metavar='STATS', help='Folder ma
     if strategy not in choose: raise InputError(f'strategy={strategy!r} is unknown; use {", ".join(choose)}')
     selection = choose[strategy](load_table(table))
     ranking.save_selection(selection, out)
-    print(f'{out}: {len(selection):,} images ({strategy})')
+    dead = [w for site in (selection.wins or {}).values() for w in site].count(0)
+    print(f'{out}: {len(selection):,} images ({strategy})' + (f', {dead} of {centroids * len(selection.wins)} centroids never won' if selection.wins else ''))
 
 # %% ../nbs/90_cli.ipynb #9b1c57aa
 def _write_results(results, path, facts):
@@ -195,7 +196,7 @@ def _show(results):
     cols = ['strategy', 'update', 'order', 'n', 'w_bits', 'a_bits', 'seeds', 'top1', 'sd', 'min', 'max', 'se']
     print(summarise(results)[cols].to_string(index=False, float_format='%.2f', na_rep=''))
 
-# %% ../nbs/90_cli.ipynb #bcbad8e7
+# %% ../nbs/90_cli.ipynb #738bc08c
 @app.command(cls=_Spread)
 def evaluate(model: ModelArg, val: ValArg,
              stats: Annotated[str, typer.Option(help='Folder made by selectq stats.')],
@@ -211,11 +212,12 @@ def evaluate(model: ModelArg, val: ValArg,
     table = load_table(stats)
     chosen = [load_selection(s, table) for s in selection]
     net = _network(model, weights, device)
-    results = run_evaluation(net, images, table, chosen, pairs, batch_size=batch_size, workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak)
+    results = run_evaluation(net, images, table, chosen, pairs, batch_size=batch_size, workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak,
+                             checkpoint=Path(out).with_suffix('.partial.json') if out else None)
     if out: _write_results(results, out, _facts(net, images, table, bits=pairs, selections=selection, batch_size=batch_size))
     _show(results)
 
-# %% ../nbs/90_cli.ipynb #a3d889dc
+# %% ../nbs/90_cli.ipynb #414123d2
 def _run(net, pool, val, out, n, pairs, readings, random_seeds, sites, batch_size, workers, allow_unreadable, allow_leak):
     "Statistics, selections, evaluation; writes stats/, selection*.json, results.csv and comparison.png into out."
     from selectq import ranking
@@ -234,7 +236,7 @@ def _run(net, pool, val, out, n, pairs, readings, random_seeds, sites, batch_siz
     for r, s in zip(readings, chosen):
         ranking.save_selection(s, out / ('selection.json' if r is readings[0] else f'selection_{r.update}_{r.order}.json'))
     chosen += [ranking.select_random(table, n, seed) for seed in range(random_seeds)]
-    results = evaluate(net, val, table, chosen, pairs, batch_size=batch_size, workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak)
+    results = evaluate(net, val, table, chosen, pairs, batch_size=batch_size, workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak, checkpoint=out / 'results.partial.json')
     _write_results(results, out / 'results.csv', _facts(net, val, table, n=n, bits=pairs, sites=sites, random_seeds=random_seeds, readings=[asdict(r) for r in readings]))
     fig = plot_comparison(results)[0].figure
     fig.savefig(out / 'comparison.png', dpi=120)

@@ -5,7 +5,10 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'count_correct', 'standard_error', 'check_labels', 'check_leak', 'evaluate', 'summarise']
 
-# %% ../nbs/80_evaluation.ipynb #57e88702
+# %% ../nbs/80_evaluation.ipynb #14ca1b96
+import hashlib, json, time
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
@@ -15,7 +18,7 @@ from .data import InputError, Pool, load_batches
 from .models import as_network
 from .quantizer import check_bits
 from .ranking import Selection
-from .statistics import StatisticsTable, check_unreadable, inference, layout, show_bar
+from .statistics import StatisticsTable, check_unreadable, inference, layout, show_bar, write_json
 
 # %% ../nbs/80_evaluation.ipynb #bb62798c
 def count_correct(
@@ -54,27 +57,58 @@ def check_leak(digests, names, known, source):
     if shared := [n for n, d in zip(names, digests) if d in known]:
         raise InputError(f'image {shared[0]} of the validation set is also in the pool {source}: a leak; take it out of one, or pass --allow-leak')
 
-# %% ../nbs/80_evaluation.ipynb #7c4d8d1a
-def _count(net, val, work, known, source, batch_size, workers, allow_unreadable, progress):
-    "Correct answers (results, 2) for each (ranges, w_bits, a_bits) of work, and the number of images."
-    module, correct, n, unreadable = net.module, np.zeros((len(work), 2), np.int64), 0, []
-    device = next(module.parameters()).device
-    example = torch.zeros(2, *net.in_shape, device=device)
-    with layout(module, example) as fmt, show_bar(len(val), 0, progress, 'evaluation') as bar:
-        weights = {w: {} if w == 32 else quantized_weights(module, w) for w in {w for _, w, _ in work}}
-        for batch in load_batches(val, net.preprocess, None, batch_size, workers):
-            unreadable += batch.unreadable
-            check_unreadable(unreadable, len(val), allow_unreadable)
-            check_leak(batch.digests, batch.names, known, source)
-            if len(batch):
-                x, y = batch.images.to(device).contiguous(memory_format=fmt), torch.from_numpy(batch.labels).to(device)
-                for k, (ranges, w, a) in enumerate(work):
-                    with quantized(net, ranges, w, a, weights[w]) as q: correct[k] += count_correct(q(x), y)
-            n += len(batch)
-            bar.update(len(batch) + len(batch.unreadable))
-    return correct, n
+# %% ../nbs/80_evaluation.ipynb #28167031
+class _Progress:
+    "Counts so far, in a file that is written every few seconds and removed at the end."
+    def __init__(self, path, question, results):
+        self.path, self.written = None if path is None else Path(path), time.monotonic()
+        self.state = dict(question=hashlib.sha256(repr(question).encode()).hexdigest(), done=0, n=0, correct=[[0, 0]] * results, unreadable=[])
+        if self.path and self.path.is_file():
+            try: old = json.loads(self.path.read_text())
+            except ValueError: old = {}
+            if old.get('question') == self.state['question']: self.state = old
 
-# %% ../nbs/80_evaluation.ipynb #4ae0977c
+    def add(self, batch, correct):
+        s = self.state
+        s['done'] += len(batch) + len(batch.unreadable)
+        s['n'] += len(batch)
+        s['correct'] = (np.array(s['correct']) + correct).tolist()
+        s['unreadable'] += batch.unreadable
+        if self.path and time.monotonic() - self.written > 2:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, s)
+            self.written = time.monotonic()
+
+    def finish(self):
+        if self.path: self.path.unlink(missing_ok=True)
+        return np.array(self.state['correct']), self.state['n']
+
+# %% ../nbs/80_evaluation.ipynb #f58b3c16
+def _correct(net, batch, work, weights, fmt):
+    "Correct answers (results, 2) of a batch for each (ranges, w_bits, a_bits) of work."
+    device = next(net.module.parameters()).device
+    x, y = batch.images.to(device).contiguous(memory_format=fmt), torch.from_numpy(batch.labels).to(device)
+    counts = []
+    for ranges, w, a in work:
+        with quantized(net, ranges, w, a, weights[w]) as q: counts.append(count_correct(q(x), y))
+    return np.array(counts)
+
+def _count(net, val, table, work, batch_size, workers, allow_unreadable, allow_leak, progress, checkpoint):
+    "Correct answers (results, 2) for all of work, a dict by (w_bits, a_bits, ranges as bytes), and the number of images."
+    known = frozenset() if allow_leak else frozenset(table.digests.to_pylist())
+    done = _Progress(checkpoint, (net.hash, val.fingerprint, batch_size, list(work)), len(work))
+    left = np.arange(done.state['done'], len(val))
+    example = torch.zeros(2, *net.in_shape, device=next(net.module.parameters()).device)
+    with layout(net.module, example) as fmt, show_bar(len(val), len(val) - len(left), progress, 'evaluation') as bar:
+        weights = {w: {} if w == 32 else quantized_weights(net.module, w) for w in {w for _, w, _ in work.values()}}
+        for batch in load_batches(val, net.preprocess, left, batch_size, workers) if len(left) else ():
+            check_leak(batch.digests, batch.names, known, table.meta['pool']['source'])
+            done.add(batch, _correct(net, batch, work.values(), weights, fmt) if len(batch) else 0)
+            check_unreadable(done.state['unreadable'], len(val), allow_unreadable)
+            bar.update(len(batch) + len(batch.unreadable))
+    return done.finish()
+
+# %% ../nbs/80_evaluation.ipynb #fc3ea8a5
 COLUMNS = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'w_bits', 'a_bits', 'n', 'seed', 'top1', 'top5', 'se', 'images']
 
 def evaluate(
@@ -89,6 +123,7 @@ def evaluate(
     allow_unreadable: bool = False,  # go on when more than 1 % of val cannot be decoded
     allow_leak: bool = False,  # go on when images of val are in the pool
     progress: bool = None,  # progress bar; only on a terminal when None
+    checkpoint=None,  # file for the counts so far: an interrupted call goes on when it is repeated
 ) -> pd.DataFrame:  # one row per result, the float network first (32 bits); top1, top5, se in per cent
     "Accuracy of the network calibrated with each selection at each bit width."
     net = as_network(net)
@@ -99,8 +134,7 @@ def evaluate(
     found = {id(s): table_ranges(table, s) for s in selections}
     key = lambda s, w, a: (w, a, b'' if s is None else found[id(s)].alpha.tobytes() + found[id(s)].beta.tobytes())
     work = {key(*q): (found.get(id(q[0])), q[1], q[2]) for q in asked}
-    known = frozenset() if allow_leak else frozenset(table.digests.to_pylist())
-    correct, n = _count(net, val, list(work.values()), known, table.meta['pool']['source'], batch_size, workers, allow_unreadable, progress)
+    correct, n = _count(net, val, table, work, batch_size, workers, allow_unreadable, allow_leak, progress, checkpoint)
     if n == 0: raise InputError(f'{val.source} holds no readable image; give one that does')
     share = dict(zip(work, 100 * correct / n))
     rows = [_row(net.name, table.kind, s, w, a, share[key(s, w, a)], n) for s, w, a in asked]
@@ -111,7 +145,7 @@ def _row(network, kind, s, w, a, share, n):
     return dict(network=network, strategy='float' if s is None else s.strategy, sites=kind, ranges='' if s is None else 'minmax', w_bits=w, a_bits=a,
                 top1=share[0], top5=share[1], se=standard_error(share[0], n), images=n) | dict(update='', order='', n=0, seed=0) | about
 
-# %% ../nbs/80_evaluation.ipynb #7d51193f
+# %% ../nbs/80_evaluation.ipynb #ba28723a
 def summarise(
     results: pd.DataFrame,  # of `evaluate`
 ) -> pd.DataFrame:  # one row per strategy and bit width: seeds, mean, sd, min, max of top-1, and its standard error

@@ -36,7 +36,16 @@ def _draw_bits(ax, part, labelled):
         ax.errorbar(x, g.top1, yerr=g.se, fmt=MARKERS[u, o], ms=6, lw=1, color=COLOURS[u, o], label=reading_name(u, o) if labelled else None)
     ax.set(xticks=[], xlim=(-.45, .6 + .2 * max(len(readings), 1)), xlabel=_bits_name(*part[['w_bits', 'a_bits']].iloc[0]))
 
-# %% ../nbs/85_plots.ipynb #02f64745
+# %% ../nbs/85_plots.ipynb #034d7d15
+def _draw_float(ax, top1, labelled):
+    "Full precision as a line, or in words where the line would squeeze the rest of the panel."
+    low, high = ax.get_ylim()
+    near = top1 <= high + .6 * (high - low)
+    if near: ax.axhline(top1, color=COLOURS['float'], lw=1, ls='--')
+    else: ax.set_title(f'full precision {top1:.1f} \u2191', fontsize=8, color=COLOURS['float'], loc='right')
+    if labelled: ax.plot([], [], color=COLOURS['float'], lw=1, ls='--', label='full precision')
+
+# %% ../nbs/85_plots.ipynb #eae3cf17
 def plot_comparison(
     results: pd.DataFrame,  # of `evaluate`
     axs=None,  # one Axes per bit width; a new figure when None
@@ -48,7 +57,7 @@ def plot_comparison(
     full = results[results.strategy == 'float'].top1
     for k, (ax, (w, a)) in enumerate(zip(axs, bits)):
         _draw_bits(ax, results[(results.w_bits == w) & (results.a_bits == a)], labelled=k == 0)
-        if len(full): ax.axhline(full.iloc[0], color=COLOURS['float'], lw=1, ls='--', label='full precision' if k == 0 else None)
+        if len(full): _draw_float(ax, full.iloc[0], labelled=k == 0)
         ax.spines[['top', 'right']].set_visible(False)
     axs[0].set_ylabel('top-1, %')
     axs[0].figure.legend(loc='outside lower center', ncols=2, fontsize=8, frameon=False)

@@ -40,7 +40,7 @@ def score_images(
     _score(table.stats, clustering.centroids, float(clustering.settings.gamma), scores)
     return scores
 
-# %% ../nbs/60_ranking.ipynb #0445a155
+# %% ../nbs/60_ranking.ipynb #e743256b
 @dataclass(frozen=True, eq=False)
 class Selection:
     "Images chosen for calibration, and why."
@@ -52,11 +52,12 @@ class Selection:
     settings: dict  # of the strategy
     seed: int  # of the strategy
     source: dict  # table and weights hash, network, kind of sites, pool, versions
+    wins: dict = None  # site -> how often each centroid was the nearest, for SelectQ
 
     def __len__(self): return len(self.index)
     def __repr__(self): return f'Selection({self.strategy}: {len(self):,} images for {self.source["network"]}, seed {self.seed}, table {self.source["table"][:12]})'
 
-# %% ../nbs/60_ranking.ipynb #f85fe39d
+# %% ../nbs/60_ranking.ipynb #fd071fca
 def _check_n(n, table):
     if isinstance(n, bool) or int(n) != n or n < 1: raise InputError(f'n={n} is not a number of images; give 1 or more')
     if n > len(table): raise InputError(f'n={n} but the pool holds {len(table)} images; lower n or add images')
@@ -69,14 +70,15 @@ def make_selection(
     settings: dict = None,  # of the strategy
     seed: int = 0,  # of the strategy
     scores=None,  # (images,) score of every row, or None
+    wins=None,  # (sites, N) how often each centroid won, or None
 ) -> Selection:
     "A selection of the given rows, with its papers."
     rows, m = np.asarray(rows, np.int64), table.meta
     source = dict(table=table.hash, weights=m['weights'], network=m['network'], kind=m['kind'], pool=m['pool'], versions=versions())
     return Selection(strategy, table.index[rows], table.names.take(rows).to_pylist(), table.digests.take(rows).to_pylist(),
-                     None if scores is None else scores[rows], dict(settings or {}), seed, source)
+                     None if scores is None else scores[rows], dict(settings or {}), seed, source, None if wins is None else dict(zip(table.sites, wins.tolist())))
 
-# %% ../nbs/60_ranking.ipynb #6e0966bb
+# %% ../nbs/60_ranking.ipynb #5487f24e
 def select(
     table: StatisticsTable,  # of the pool
     n: int,  # number of images
@@ -84,9 +86,10 @@ def select(
 ) -> Selection:
     "SelectQ: cluster, score, take the n images at the chosen end. Equal scores go in the order of the pool."
     n = _check_n(n, table)
-    scores = score_images(table, cluster(table, settings))
+    clustering = cluster(table, settings)
+    scores = score_images(table, clustering)
     rows = np.argsort(-scores if settings.order == 'highest' else scores, kind='stable')[:n]
-    return make_selection(table, rows, 'selectq', asdict(settings), settings.seed, scores)
+    return make_selection(table, rows, 'selectq', asdict(settings), settings.seed, scores, clustering.wins)
 
 # %% ../nbs/60_ranking.ipynb #615892f5
 def select_random(
@@ -109,7 +112,7 @@ def select_one_per_class(
     _, first = np.unique(table.labels[rows], return_index=True)
     return make_selection(table, rows[first], 'one-per-class', {}, seed)
 
-# %% ../nbs/60_ranking.ipynb #c85f201c
+# %% ../nbs/60_ranking.ipynb #34277d5a
 def save_selection(
     selection: Selection,
     path,  # JSON file to write
@@ -118,7 +121,7 @@ def save_selection(
     s, path = selection, Path(path)
     scores = [None] * len(s) if s.scores is None else s.scores.tolist()
     images = [dict(index=int(i), name=n, digest=d, score=v) for i, n, d, v in zip(s.index, s.names, s.digests, scores)]
-    head = dict(format=1, strategy=s.strategy, n=len(s), seed=s.seed, settings=s.settings, **s.source)
+    head = dict(format=1, strategy=s.strategy, n=len(s), seed=s.seed, settings=s.settings, **s.source, wins=s.wins)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f'.{path.name}.{os.getpid()}')
     aside.write_text(json.dumps({**head, 'images': images}, indent=1) + '\n')
@@ -135,7 +138,7 @@ def check_selection(
             raise InputError(f'the selection was made for {what} {selection.source[what][:16]}, this is {what} {mine[:16]}; select again from this table')
     return np.searchsorted(table.index, selection.index)
 
-# %% ../nbs/60_ranking.ipynb #6a82271a
+# %% ../nbs/60_ranking.ipynb #f7d42286
 def load_selection(
     path,  # JSON file of `save_selection`
     table: StatisticsTable = None,  # checked against it if given
@@ -147,7 +150,7 @@ def load_selection(
         scores = [i['score'] for i in images]
         source = {k: m[k] for k in ('table', 'weights', 'network', 'kind', 'pool', 'versions')}
         s = Selection(m['strategy'], np.array([i['index'] for i in images], np.int64), [i['name'] for i in images], [i['digest'] for i in images],
-                      None if None in scores else np.array(scores), m['settings'], m['seed'], source)
+                      None if None in scores else np.array(scores), m['settings'], m['seed'], source, m.get('wins'))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise InputError(f'{path} is no selection ({type(e).__name__}: {e}); make one with selectq select') from None
     if table is not None: check_selection(s, table)

@@ -342,10 +342,10 @@ def load_table(
     labels = None if left['label'].null_count else left['label'].to_numpy()
     return StatisticsTable(stats, left['index'].to_numpy(), left['name'], left['digest'], labels, noise, meta)
 
-# %% ../nbs/30_statistics.ipynb #e39eb3f6
+# %% ../nbs/30_statistics.ipynb #8a9c3cca
 def versions() -> dict:
     "Versions of what the numbers depend on."
-    return {'python': platform.python_version(), **{p: version(p) for p in ('selectq', 'torch', 'numpy', 'pillow', 'pyarrow', 'pytorchcv')}}
+    return {'python': platform.python_version(), **{p: version(p) for p in ('selectq', 'torch', 'numpy', 'numba', 'pillow', 'pyarrow', 'pytorchcv')}}
 
 # %% ../nbs/30_statistics.ipynb #cdd81c81
 _DECIDING = ('format', 'network', 'weights', 'kind', 'sites', 'preprocess', 'pool', 'batch_size', 'chunk', 'noise')  # of the numbers
