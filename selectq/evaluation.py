@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'count_correct', 'standard_error', 'check_labels', 'check_leak', 'evaluate', 'summarise']
 
-# %% ../nbs/80_evaluation.ipynb #14ca1b96
+# %% ../nbs/80_evaluation.ipynb #53177bad
 import hashlib, json, time
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .data import InputError, Pool, load_batches
 from .models import as_network
 from .quantizer import check_bits
 from .ranking import Selection
-from .statistics import StatisticsTable, check_unreadable, inference, layout, show_bar, write_json
+from .statistics import StatisticsTable, check_unreadable, first_of, inference, layout, own_batches, show_bar, write_json
 
 # %% ../nbs/80_evaluation.ipynb #bb62798c
 def count_correct(
@@ -37,7 +37,7 @@ def standard_error(
     p = np.asarray(percent) / 100
     return 100 * np.sqrt(p * (1 - p) / n)
 
-# %% ../nbs/80_evaluation.ipynb #46067316
+# %% ../nbs/80_evaluation.ipynb #c14d8cff
 def _as_bits(bits):
     "Pairs (w_bits, a_bits) from whole numbers or pairs."
     pairs = [(b, b) if np.ndim(b) == 0 else tuple(b) for b in bits]
@@ -45,6 +45,7 @@ def _as_bits(bits):
 
 def check_labels(val, module):
     "Refuse a validation set whose labels are missing or can not be the network's."
+    if not isinstance(val, Pool): return  # batches of the user's own: looked at as they come
     if val.labels is None: raise InputError(f'{val.source} has no labels; give one sub-folder per class, or a label column')
     classes = getattr(module, 'num_classes', None)
     if classes and val.classes and len(val.classes) != classes:
@@ -83,9 +84,10 @@ class _Progress:
         if self.path: self.path.unlink(missing_ok=True)
         return np.array(self.state['correct']), self.state['n']
 
-# %% ../nbs/80_evaluation.ipynb #f58b3c16
+# %% ../nbs/80_evaluation.ipynb #db3455c6
 def _correct(net, batch, work, weights, fmt):
     "Correct answers (results, 2) of a batch for each (ranges, w_bits, a_bits) of work."
+    if batch.labels is None: raise InputError('the batches hold no labels; give (images, labels) pairs')
     device = next(net.module.parameters()).device
     x, y = batch.images.to(device).contiguous(memory_format=fmt), torch.from_numpy(batch.labels).to(device)
     counts = []
@@ -93,27 +95,36 @@ def _correct(net, batch, work, weights, fmt):
         with quantized(net, ranges, w, a, weights[w]) as q: counts.append(count_correct(q(x), y))
     return np.array(counts)
 
+def _remaining(net, val, done, batch_size, workers):
+    "Batches that have not been counted, and an example of a batch."
+    if not isinstance(val, Pool):
+        first, batches = first_of(own_batches(val))
+        return batches, first.images
+    left = np.arange(done, len(val))
+    return load_batches(val, net.preprocess, left, batch_size, workers) if len(left) else (), torch.zeros(2, *net.in_shape)
+
+# %% ../nbs/80_evaluation.ipynb #513fa63c
 def _count(net, val, table, work, batch_size, workers, allow_unreadable, allow_leak, progress, checkpoint):
     "Correct answers (results, 2) for all of work, a dict by (w_bits, a_bits, ranges as bytes), and the number of images."
-    known = frozenset() if allow_leak else frozenset(table.digests.to_pylist())
-    done = _Progress(checkpoint, (net.hash, val.fingerprint, batch_size, list(work)), len(work))
-    left = np.arange(done.state['done'], len(val))
-    example = torch.zeros(2, *net.in_shape, device=next(net.module.parameters()).device)
-    with layout(net.module, example) as fmt, show_bar(len(val), len(val) - len(left), progress, 'evaluation') as bar:
+    known, pooled = frozenset() if allow_leak else frozenset(table.digests.to_pylist()), isinstance(val, Pool)
+    total = len(val) if pooled else None
+    done = _Progress(checkpoint if pooled else None, (net.hash, pooled and val.fingerprint, batch_size, list(work)), len(work))
+    batches, example = _remaining(net, val, done.state['done'], batch_size, workers)
+    with layout(net.module, example.to(next(net.module.parameters()).device)) as fmt, show_bar(total, done.state['done'], progress, 'evaluation') as bar:
         weights = {w: {} if w == 32 else quantized_weights(net.module, w) for w in {w for _, w, _ in work.values()}}
-        for batch in load_batches(val, net.preprocess, left, batch_size, workers) if len(left) else ():
+        for batch in batches:
             check_leak(batch.digests, batch.names, known, table.meta['pool']['source'])
             done.add(batch, _correct(net, batch, work.values(), weights, fmt) if len(batch) else 0)
-            check_unreadable(done.state['unreadable'], len(val), allow_unreadable)
+            if pooled: check_unreadable(done.state['unreadable'], total, allow_unreadable)
             bar.update(len(batch) + len(batch.unreadable))
     return done.finish()
 
-# %% ../nbs/80_evaluation.ipynb #fc3ea8a5
+# %% ../nbs/80_evaluation.ipynb #fbebb0a8
 COLUMNS = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'w_bits', 'a_bits', 'n', 'seed', 'top1', 'top5', 'se', 'images']
 
 def evaluate(
     net,  # a `Network` or `nn.Module`
-    val: Pool,  # labelled images that are not in the pool
+    val,  # labelled images that are not in the pool: a `Pool`, or an iterable of (images, labels) batches
     table: StatisticsTable,  # of the pool, for the same network
     selections: list,  # `Selection`s of this table
     bits=(8, 6, 4),  # each W = A, or a pair (W, A)
@@ -135,7 +146,7 @@ def evaluate(
     key = lambda s, w, a: (w, a, b'' if s is None else found[id(s)].alpha.tobytes() + found[id(s)].beta.tobytes())
     work = {key(*q): (found.get(id(q[0])), q[1], q[2]) for q in asked}
     correct, n = _count(net, val, table, work, batch_size, workers, allow_unreadable, allow_leak, progress, checkpoint)
-    if n == 0: raise InputError(f'{val.source} holds no readable image; give one that does')
+    if n == 0: raise InputError('the validation set holds no readable image; give one that does')
     share = dict(zip(work, 100 * correct / n))
     rows = [_row(net.name, table.kind, s, w, a, share[key(s, w, a)], n) for s, w, a in asked]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -145,7 +156,7 @@ def _row(network, kind, s, w, a, share, n):
     return dict(network=network, strategy='float' if s is None else s.strategy, sites=kind, ranges='' if s is None else 'minmax', w_bits=w, a_bits=a,
                 top1=share[0], top5=share[1], se=standard_error(share[0], n), images=n) | dict(update='', order='', n=0, seed=0) | about
 
-# %% ../nbs/80_evaluation.ipynb #ba28723a
+# %% ../nbs/80_evaluation.ipynb #9d18f272
 def summarise(
     results: pd.DataFrame,  # of `evaluate`
 ) -> pd.DataFrame:  # one row per strategy and bit width: seeds, mean, sd, min, max of top-1, and its standard error

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SiteKind', 'LAYERS', 'STATISTICS', 'check_site_kind', 'site_classes', 'SiteHooks', 'inference', 'layout',
            'find_sites', 'site_statistics', 'StatisticsTable', 'noise_images', 'batch_statistics', 'check_finite',
-           'write_json', 'load_table', 'versions', 'Clock', 'check_unreadable', 'ranks', 'show_bar', 'traverse',
-           'collect']
+           'write_json', 'load_table', 'versions', 'Clock', 'check_unreadable', 'ranks', 'own_batches', 'first_of',
+           'show_bar', 'traverse', 'collect']
 
 # %% ../nbs/30_statistics.ipynb #eaed4e19
 import hashlib, itertools, json, os, platform, shutil, sys, tempfile, time
@@ -446,7 +446,7 @@ def _from_first(value):
 def _wait_for_all():
     if ranks()[1] > 1: torch.distributed.barrier()
 
-# %% ../nbs/30_statistics.ipynb #537e795a
+# %% ../nbs/30_statistics.ipynb #8cd3ea0c
 def _chunks(meta):
     "Chunk numbers of a pool."
     return range(-(-meta['pool']['images'] // meta['chunk']))
@@ -460,7 +460,9 @@ def _positions(chunks, meta):
     n = meta['chunk']
     return np.concatenate([np.arange(c * n, min(c * n + n, meta['pool']['images'])) for c in chunks] or [[]]).astype(np.int64)
 
-def _own_batches(batches):
+def own_batches(
+    batches,  # iterable of (B, C, H, W) tensors or (images, labels) pairs
+):  # yields `Batch`
     "A user's batches as `Batch`es, numbered from 0."
     start = 0
     for b in batches:
@@ -471,8 +473,8 @@ def _own_batches(batches):
         yield Batch(index, [str(i) for i in index], digests, images, [], None if labels is None else np.asarray(labels).astype(np.int64))
         start += len(images)
 
-# %% ../nbs/30_statistics.ipynb #58083551
-def _first(batches):
+# %% ../nbs/30_statistics.ipynb #aa278f95
+def first_of(batches):
     "The first batch, and an iterator that still begins with it."
     it = iter(batches)
     first = next(it, None)
@@ -516,7 +518,7 @@ def _complete(folder, meta, pool, clock):
     write_json(folder / 'meta.json', {**meta, 'complete': True, 'images': count, 'unreadable': lost, 'seconds': round(old.get('seconds', 0) + clock.seconds, 1),
                                       'waiting': round(old.get('waiting', 0) + clock.waited, 1)})
 
-# %% ../nbs/30_statistics.ipynb #aa6f8036
+# %% ../nbs/30_statistics.ipynb #e125f8ad
 def traverse(
     net,  # a `Network` or an `nn.Module`, on the device where it is to run
     pool,  # a `Pool`, a Hugging Face dataset, or any iterable of image batches: (B, C, H, W) tensors, or (images, labels) pairs
@@ -537,7 +539,7 @@ def traverse(
         if v < 1: raise InputError(f'{name}={v} is below 1; give at least 1')
     if hasattr(pool, 'column_names'): pool = open_pool(pool)
     if own := not isinstance(pool, Pool):
-        first, batches = _first(_own_batches(pool))
+        first, batches = first_of(own_batches(pool))
         noise_batch, facts = _noise_like(first.images, noise, seed), {'source': type(pool).__name__, 'fingerprint': None, 'images': None}
     else: noise_batch, facts = noise_images(net.preprocess, noise, seed), {'source': pool.source, 'fingerprint': pool.fingerprint, 'images': len(pool)}
     example = noise_batch[:2].to(_device(net.module))
