@@ -57,7 +57,7 @@ TBatch = Annotated[int, typer.Option(help='Images per step of t in Eq. 4.')]
 Seed = Annotated[int, typer.Option(help='Seed of the traversal order, or of the draw.')]
 Shuffle = Annotated[bool, typer.Option('--shuffle/--no-shuffle', help="Traverse in random order, or in the pool's.")]
 
-# %% ../nbs/90_cli.ipynb #2099c85d
+# %% ../nbs/90_cli.ipynb #09a3efce
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help='Choose the images to calibrate a quantized network with.')
 
@@ -65,6 +65,7 @@ def main(
     args: list = None,  # arguments; those of the process when None
 ):
     "Run the command line. Exits with 0, or 2 for input that cannot be used, 130 when interrupted."
+    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # idle threads sleep: decoding and other processes share the cores
     try: code = app(args, standalone_mode=False)
     except Exception as e:
         from selectq.data import InputError
@@ -75,6 +76,7 @@ def main(
         else: raise
         if message: print('selectq: ' + ' '.join(message.split()), file=sys.stderr)
         raise SystemExit(2) from None
+    if code == 130: raise KeyboardInterrupt  # newer typers turn it into an exit status
     raise SystemExit(code or 0)
 
 # %% ../nbs/90_cli.ipynb #93353618
@@ -124,7 +126,7 @@ def _processes(device='auto'):
     try: yield torch.distributed.get_rank(), f'cuda:{local}' if cuda else device
     finally: torch.distributed.destroy_process_group()
 
-# %% ../nbs/90_cli.ipynb #63e76fca
+# %% ../nbs/90_cli.ipynb #3b549451
 @app.command()
 def stats(model: ModelArg, pool: PoolArg,
           out: Annotated[str, typer.Option(help='Folder for the statistics table.')],
@@ -141,7 +143,7 @@ def stats(model: ModelArg, pool: PoolArg,
         traverse(net, images, sites, out, batch_size=batch_size, workers=workers, chunk=chunk, noise=noise, allow_unreadable=allow_unreadable)
     if rank: return
     m = json.loads((Path(out) / 'meta.json').read_text())
-    print(f'{out}: {m["images"]:,} images x {len(m["sites"])} {sites} sites of {net.name}, {m["seconds"]:.1f} s, {m["waiting"] / m["seconds"]:.0%} of them waiting for images'
+    print(f'{out}: {m["images"]:,} images x {len(m["sites"])} {sites} sites of {net.name}, {m["seconds"]:.1f} s, {m["waiting"] / max(m["seconds"], .1):.0%} of them waiting for images'
           + (f', {len(u)} unreadable' if (u := m['unreadable']) else ''))
 
 # %% ../nbs/90_cli.ipynb #79878a5a
@@ -173,15 +175,13 @@ def select(table: Annotated[str, typer.Argument(metavar='STATS', help='Folder ma
     dead = [w for site in (selection.wins or {}).values() for w in site].count(0)
     print(f'{out}: {len(selection):,} images ({strategy})' + (f', {dead} of {centroids * len(selection.wins)} centroids never won' if selection.wins else ''))
 
-# %% ../nbs/90_cli.ipynb #9b1c57aa
+# %% ../nbs/90_cli.ipynb #8d1fee7e
 def _write_results(results, path, facts):
     "results.csv whole or not at all, and beside it what the run used."
-    from selectq.statistics import write_json
+    from selectq.statistics import write_json, written_aside
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f'.{path.name}.{os.getpid()}')
-    results.to_csv(aside, index=False)
-    os.replace(aside, path)
+    with written_aside(path) as aside: results.to_csv(aside, index=False)
     write_json(path.with_suffix('.json'), facts)
 
 def _facts(net, val, table, **settings):

@@ -66,7 +66,7 @@ class Preprocess:
         "Subtract the mean, divide by the standard deviation, per channel."
         return (x - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
 
-# %% ../nbs/00_data.ipynb #e4a33ea8
+# %% ../nbs/00_data.ipynb #9d2f97d9
 class Pool:
     "Images by position. A subclass gives `name`, `content`, `sizes` and `labels`."
     source: str = ''  # where the images come from, as the user wrote it
@@ -80,6 +80,13 @@ class Pool:
     def image(self, i: int, at_least: int = None) -> Image.Image:
         "Image `i` as upright RGB."
         return decode_image(self.content(i), at_least)
+
+    def files_read(self): return ()  # paths of the files behind the images, one by one
+
+    def stamps(self) -> np.ndarray:  # (files, 3) int64: size, time of change, inode
+        "What tells that a file behind the pool has been changed or replaced."
+        stats = map(os.stat, self.files_read())
+        return np.fromiter(((s.st_size, s.st_mtime_ns, s.st_ino & (2 ** 63 - 1)) for s in stats), np.dtype((np.int64, 3)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -122,7 +129,7 @@ class DigitsPool(Pool):
     @cached_property
     def fingerprint(self): return hashlib.sha256(self.arrays.tobytes()).hexdigest()
 
-# %% ../nbs/00_data.ipynb #08f633cb
+# %% ../nbs/00_data.ipynb #28d3f60a
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm', '.pgm')
 
 class FolderPool(Pool):
@@ -146,9 +153,10 @@ class FolderPool(Pool):
     def __len__(self): return len(self.paths)
     def name(self, i): return self.paths[i]
     def content(self, i): return (self.root / self.paths[i]).read_bytes()
-    def sizes(self): return np.array([os.stat(self.root / p).st_size for p in self.paths], dtype=np.int64)
+    def files_read(self): return (self.root / p for p in self.paths)
+    def sizes(self): return self.stamps()[:, 0]
 
-# %% ../nbs/00_data.ipynb #460fdcaa
+# %% ../nbs/00_data.ipynb #116ee41c
 class ParquetPool(Pool):
     "Images in one Parquet file or a folder of them, in the Hugging Face image layout."
 
@@ -174,7 +182,9 @@ class ParquetPool(Pool):
     def _read_group(self, g):  # (encoded bytes, names) of one row group
         import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
         f, k = self.groups[g]
-        col = pq.ParquetFile(f).read_row_group(k, columns=[self.column])[self.column].combine_chunks()
+        try: col = pq.ParquetFile(f).read_row_group(k, columns=[self.column])[self.column].combine_chunks()
+        except FileNotFoundError: raise InputError(f'{f} vanished during the run; bring it back, or start again in another folder') from None
+        except (OSError, pa.ArrowException) as e: raise InputError(f'{f} cannot be read as Parquet ({str(e).splitlines()[0]}); replace or remove it') from None
         if pa.types.is_struct(col.type): return pc.struct_field(col, 'bytes'), pc.struct_field(col, 'path')
         return col, pa.nulls(len(col), pa.string())
 
@@ -186,6 +196,7 @@ class ParquetPool(Pool):
     def __getstate__(self): return {k: v for k, v in self.__dict__.items() if k != '_group'}
     def __setstate__(self, d): self.__dict__.update(d); self._group = lru_cache(maxsize=1)(self._read_group)
     def __len__(self): return int(self.starts[-1])
+    def files_read(self): return self.files
     def content(self, i):
         (data, _), r, _ = self._at(i)
         return data[r].as_py() or b''
@@ -203,7 +214,7 @@ class ParquetPool(Pool):
         for f in self.files: h.update(f'{f.relative_to(self.base).as_posix()}\0{f.stat().st_size}\n'.encode())
         return h.hexdigest()
 
-# %% ../nbs/00_data.ipynb #af59c7d7
+# %% ../nbs/00_data.ipynb #d4f275d0
 class TarPool(Pool):
     "Images in one tar file or a folder of them (WebDataset shards), read in place."
 
@@ -217,34 +228,51 @@ class TarPool(Pool):
                 with tarfile.open(f, 'r:') as tar:
                     for m in tar:
                         if m.isfile() and m.name.lower().endswith(EXTENSIONS): self.entries.append((k, m.name, m.offset_data, m.size))
-                        elif m.isfile() and m.name.endswith('.cls'): labels[k, m.name[:-4]] = int(tar.extractfile(m).read())
-            except (tarfile.TarError, ValueError, OSError) as e: raise InputError(f'{f} cannot be read as an uncompressed tar ({e}); repair or remove it') from None
+                        elif m.isfile() and m.name.endswith('.cls'): labels[k, m.name[:-4]] = (m.name, tar.extractfile(m).read())
+                    tar.fileobj.seek(tar.offset)  # where tarfile saw the end: a block of zeros, if it is one
+                    if len(end := tar.fileobj.read(512)) < 512 or any(end): raise tarfile.ReadError('it ends in the middle')
+            except (tarfile.TarError, OSError) as e: raise InputError(f'{f} cannot be read as an uncompressed tar ({e}); repair or remove it') from None
         if not self.entries: raise InputError(f'{self.source} holds no images ({" ".join(EXTENSIONS)}); give tar shards that do')
         keys = [(k, n.rsplit('.', 1)[0]) for k, n, *_ in self.entries]
-        if all(k in labels for k in keys): self.labels = np.array([labels[k] for k in keys], dtype=np.int64)
+        if all(k in labels for k in keys): self.labels = np.array([self._class(*labels[k]) for k in keys], dtype=np.int64)
+
+    def _class(self, name, text):
+        try: return int(text)
+        except ValueError: raise InputError(f'label {name} of {self.source} is {text[:20]!r}, not a whole number; repair it, or take the .cls files out') from None
 
     def __len__(self): return len(self.entries)
+    def files_read(self): return self.files
     def name(self, i): return f'{self.files[self.entries[i][0]].relative_to(self.base).as_posix()}/{self.entries[i][1]}'
     def sizes(self): return np.array([e[3] for e in self.entries], dtype=np.int64)
     def content(self, i):
         k, _, offset, size = self.entries[i]
         with open(self.files[k], 'rb') as f: f.seek(offset); return f.read(size)
 
-# %% ../nbs/00_data.ipynb #15336f89
+# %% ../nbs/00_data.ipynb #d8f6183d
 class DatasetPool(Pool):
     "A Hugging Face `datasets.Dataset` with an image column."
 
     def __init__(self, dataset):
+        if not hasattr(dataset, '__len__') or isinstance(dataset.column_names, dict):
+            raise InputError(f'{type(dataset).__name__} has no rows by number; give a datasets.Dataset (one split, not streaming)')
         self.dataset, self.source = dataset, f'{type(dataset).__name__} of {len(dataset)} rows'
         self.column = next((c for c in ('image', 'img') if c in dataset.column_names), None)
         if self.column is None: raise InputError(f'the dataset has no column image or img (it has {", ".join(dataset.column_names)}); rename one')
         if 'label' in dataset.column_names: self.labels = np.asarray(dataset['label'], dtype=np.int64)
         if names := getattr(dataset.features.get('label'), 'names', None): self.classes = tuple(names)
+        feature = dataset.features[self.column]
+        own = dataset.format['type'] == 'custom' or not hasattr(feature, 'decode')  # a transform of the user's makes the images
+        self.encoded = None if own else dataset.with_format(None).cast_column(self.column, replace(feature, decode=False))
 
     def __len__(self): return len(self.dataset)
     def name(self, i): return str(i)
-    def image(self, i, at_least=None): return ImageOps.exif_transpose(self.dataset[int(i)][self.column]).convert('RGB')
-    def content(self, i): return np.asarray(self.image(i)).tobytes()
+    def image(self, i, at_least=None):
+        if self.encoded is None: return ImageOps.exif_transpose(self.dataset[int(i)][self.column]).convert('RGB')
+        return super().image(i, at_least)
+    def content(self, i):
+        if self.encoded is None: return np.asarray(self.image(i)).tobytes()
+        row = self.encoded[int(i)][self.column]
+        return row['bytes'] if row['bytes'] is not None else Path(row['path']).read_bytes()
     def sizes(self): return np.zeros(len(self), dtype=np.int64)  # not known without decoding
 
     @cached_property
@@ -290,19 +318,21 @@ class Batch:
     labels: np.ndarray = None  # (B,) int64, where they are known
     def __len__(self): return len(self.index)
 
-# %% ../nbs/00_data.ipynb #ab5d3603
+# %% ../nbs/00_data.ipynb #82cb6400
 class _Decoded(torch.utils.data.Dataset):
     "Position -> (position, name, digest, tensor, None) or (position, name, None, None, reason)."
     def __init__(self, pool, preprocess): self.pool, self.preprocess = pool, preprocess
     def __len__(self): return len(self.pool)
     def __getitem__(self, i):
         i = int(i)
-        name = self.pool.name(i)
+        try: name = self.pool.name(i)
+        except InputError as e: return e  # raised by `load_batches`, outside the worker
         try: return i, name, image_digest(self.pool.content(i)), self.preprocess(self.pool.image(i, self.preprocess.at_least)), None
         except Exception as e:  # Pillow raises a dozen kinds of error for broken bytes
             return i, name, None, None, f'{type(e).__name__}: {e}'.splitlines()[0].replace(str(getattr(self.pool, 'root', '')), '')
 
 def _collate(rows):
+    if e := next((r for r in rows if isinstance(r, InputError)), None): return e
     good, bad = [r for r in rows if r[4] is None], [(r[0], r[1], r[4]) for r in rows if r[4] is not None]
     images = torch.stack([r[3] for r in good]) if good else torch.empty(0, 3, 0, 0)
     return Batch(np.array([r[0] for r in good], dtype=np.int64), [r[1] for r in good], [r[2] for r in good], images, bad)
@@ -317,7 +347,7 @@ def cut(
     edges = np.flatnonzero(np.diff(indices // chunk)) + 1 if chunk else []
     return [part[k:k + batch_size] for part in np.split(indices, edges) for k in range(0, len(part), batch_size)]
 
-# %% ../nbs/00_data.ipynb #5ce1969c
+# %% ../nbs/00_data.ipynb #052683c2
 def load_batches(
     pool: Pool,  # the images
     preprocess: Preprocess,  # what the network wants
@@ -331,6 +361,7 @@ def load_batches(
     loader = torch.utils.data.DataLoader(_Decoded(pool, preprocess), batch_sampler=parts, num_workers=workers, collate_fn=_collate,
                                          pin_memory=torch.cuda.is_available(), prefetch_factor=4 if workers else None)
     for batch in loader:
+        if isinstance(batch, InputError): raise batch
         yield batch if pool.labels is None else replace(batch, labels=pool.labels[batch.index])
 
 # %% ../nbs/00_data.ipynb #61ba8f42

@@ -6,8 +6,8 @@
 __all__ = ['score_images', 'Selection', 'make_selection', 'select', 'select_random', 'select_one_per_class', 'save_selection',
            'check_selection', 'load_selection']
 
-# %% ../nbs/60_ranking.ipynb #786d51dd
-import json, os
+# %% ../nbs/60_ranking.ipynb #23e7139b
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 from .clustering import Clustering, SelectQSettings, cluster
 from .data import InputError
 from .distance import knowledge_distance
-from .statistics import StatisticsTable, versions
+from .statistics import StatisticsTable, versions, write_json
 
 # %% ../nbs/60_ranking.ipynb #47c5e8da
 @numba.njit(parallel=True, cache=True, error_model='numpy')
@@ -112,7 +112,7 @@ def select_one_per_class(
     _, first = np.unique(table.labels[rows], return_index=True)
     return make_selection(table, rows[first], 'one-per-class', {}, seed)
 
-# %% ../nbs/60_ranking.ipynb #34277d5a
+# %% ../nbs/60_ranking.ipynb #ae5bd12f
 def save_selection(
     selection: Selection,
     path,  # JSON file to write
@@ -123,9 +123,7 @@ def save_selection(
     images = [dict(index=int(i), name=n, digest=d, score=v) for i, n, d, v in zip(s.index, s.names, s.digests, scores)]
     head = dict(format=1, strategy=s.strategy, n=len(s), seed=s.seed, settings=s.settings, **s.source, wins=s.wins)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f'.{path.name}.{os.getpid()}')
-    aside.write_text(json.dumps({**head, 'images': images}, indent=1) + '\n')
-    os.replace(aside, path)
+    write_json(path, {**head, 'images': images})
 
 # %% ../nbs/60_ranking.ipynb #647e12c9
 def check_selection(

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['SiteKind', 'LAYERS', 'STATISTICS', 'check_site_kind', 'site_classes', 'SiteHooks', 'inference', 'layout',
            'find_sites', 'site_statistics', 'StatisticsTable', 'noise_images', 'batch_statistics', 'check_finite',
-           'write_json', 'load_table', 'versions', 'Clock', 'check_unreadable', 'ranks', 'own_batches', 'first_of',
-           'show_bar', 'traverse', 'collect']
+           'written_aside', 'write_json', 'load_table', 'versions', 'Clock', 'check_unreadable', 'ranks', 'own_batches',
+           'first_of', 'show_bar', 'traverse', 'collect']
 
-# %% ../nbs/30_statistics.ipynb #eaed4e19
-import hashlib, itertools, json, os, platform, shutil, sys, tempfile, time
+# %% ../nbs/30_statistics.ipynb #6f844d1d
+import hashlib, itertools, json, os, platform, sys, tempfile, time, uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -120,7 +120,16 @@ def layout(
     finally:
         for p, data in own.items(): p.data = data
 
-# %% ../nbs/30_statistics.ipynb #0d3f8121
+# %% ../nbs/30_statistics.ipynb #aadd6c40
+@contextmanager
+def _threads_of_torch():
+    "As many threads for compiled loops as PyTorch uses: under torchrun, processes share the cores."
+    before = numba.get_num_threads()
+    numba.set_num_threads(max(1, min(before, torch.get_num_threads())))
+    try: yield
+    finally: numba.set_num_threads(before)
+
+# %% ../nbs/30_statistics.ipynb #bd565af1
 def find_sites(
     module: nn.Module,  # the network
     kind: SiteKind,  # activation, output or input
@@ -135,7 +144,7 @@ def find_sites(
     usable = [k for k, names in found.items() if names]
     raise InputError(f'the network has no {kind} sites' + (f'; use --sites {" or ".join(usable)}' if usable else ' and none of another kind; give a network with convolutions or linear layers'))
 
-# %% ../nbs/30_statistics.ipynb #1ab6de61
+# %% ../nbs/30_statistics.ipynb #829a2789
 _LANES, _BLOCK = 64, 16384  # values side by side; values between two merges (a multiple of the lanes)
 
 @numba.njit(fastmath={'contract'}, error_model='numpy', cache=True)
@@ -150,7 +159,7 @@ def _fold(x, k, s, q, lo, hi):
             lo[j] = v if v < lo[j] else lo[j]
             hi[j] = v if v > hi[j] else hi[j]
 
-# %% ../nbs/30_statistics.ipynb #c210c9a4
+# %% ../nbs/30_statistics.ipynb #07fec3e2
 @numba.njit(error_model='numpy', cache=True)
 def _reduce(x, out):
     "Mean, population std, min, max of x (n,) float32 into out (4,)."
@@ -182,13 +191,13 @@ def _reduce(x, out):
         low, high = min(low, v), max(high, v)
     out[0], out[1], out[2], out[3] = mean, np.sqrt(m2 / t) if not m2 < 0 else 0., low, high
 
-# %% ../nbs/30_statistics.ipynb #93c03ad8
+# %% ../nbs/30_statistics.ipynb #ee9fc7b7
 @numba.njit(parallel=True, cache=True)
 def _reduce_rows(x, out):
     "`_reduce` for each row of x (B, n), rows in parallel."
     for r in numba.prange(x.shape[0]): _reduce(x[r], out[r])
 
-# %% ../nbs/30_statistics.ipynb #c02d764c
+# %% ../nbs/30_statistics.ipynb #84bb916c
 STATISTICS = ('mean', 'std', 'min', 'max')  # the four numbers, in this order everywhere
 
 def site_statistics(
@@ -206,7 +215,7 @@ def site_statistics(
     low, high = x.aminmax(dim=1)
     return torch.stack([mean, var.sqrt(), low.float(), high.float()], dim=1)
 
-# %% ../nbs/30_statistics.ipynb #396a6747
+# %% ../nbs/30_statistics.ipynb #aeda3bb1
 @dataclass(frozen=True, eq=False)
 class StatisticsTable:
     "The four statistics of every image at every site, and where they come from."
@@ -242,7 +251,7 @@ class StatisticsTable:
         m = self.meta
         return f'StatisticsTable({m["network"]}: {len(self):,} images x {len(self.sites)} {self.kind} sites, pool {m["pool"]["source"]}, hash {self.hash[:12]})'
 
-# %% ../nbs/30_statistics.ipynb #c4600efa
+# %% ../nbs/30_statistics.ipynb #1e349a3b
 def noise_images(
     preprocess,  # of the network
     n: int,  # number of images
@@ -252,7 +261,7 @@ def noise_images(
     g = torch.Generator().manual_seed(seed)
     return preprocess.normalise(torch.rand(n, 3, preprocess.crop, preprocess.crop, generator=g))
 
-# %% ../nbs/30_statistics.ipynb #0f3e04cc
+# %% ../nbs/30_statistics.ipynb #0adbeac3
 def batch_statistics(
     module: nn.Module,  # in eval mode, gradients off (see `inference`)
     images: torch.Tensor,  # (B, C, H, W), on any device
@@ -271,13 +280,32 @@ def batch_statistics(
 
 def _device(module): return next((p.device for p in module.parameters()), torch.device('cpu'))
 
-# %% ../nbs/30_statistics.ipynb #f01a6934
+# %% ../nbs/30_statistics.ipynb #e632dd9f
 def check_finite(stats, names, sites):
     "Refuse NaN and Inf, naming the image and the site."
     bad = np.argwhere(~np.isfinite(stats).all(2))
     if len(bad): raise InputError(f'image {names[bad[0][0]]} gives NaN or Inf at site {sites[bad[0][1]]}; remove the image, or check the weights if others do too')
 
-# %% ../nbs/30_statistics.ipynb #0fab23ca
+# %% ../nbs/30_statistics.ipynb #1ff0e9a0
+def _link(aside, path):
+    try: os.link(aside, path)
+    except FileExistsError: raise
+    except OSError: os.replace(aside, path)  # a file system without links
+
+@contextmanager
+def written_aside(path, keep=False):  # yields the path to write to
+    "A file written beside its place, then renamed into it; with `keep`, what is there already stays (FileExistsError)."
+    aside = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:12]}')
+    try:
+        yield aside
+        if keep: _link(aside, path)
+        else: os.replace(aside, path)
+    except OSError as e:
+        if isinstance(e, FileExistsError): raise
+        raise OSError(e.errno, os.strerror(e.errno) if e.errno else str(e), str(path)) from None  # names the place, which Arrow and write() do not
+    finally: aside.unlink(missing_ok=True)
+
+# %% ../nbs/30_statistics.ipynb #aff5ebc4
 def _write_part(path, batches, stats, sites, facts):
     "Write one part: beside its place first, then renamed into it."
     import pyarrow as pa, pyarrow.parquet as pq
@@ -290,13 +318,10 @@ def _write_part(path, batches, stats, sites, facts):
                               mask=np.concatenate([unknown(b) for b in batches]))}
     cols |= {f'{s}.{k}': pa.array(flat[:, i, j]) for i, s in enumerate(sites) for j, k in enumerate(STATISTICS)}
     table = pa.table(cols).replace_schema_metadata({f'selectq.{k}': json.dumps(v) for k, v in facts.items()})
-    aside = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
+    with written_aside(path) as aside:
         pq.write_table(table, aside, use_dictionary=False, compression={c: 'zstd' if c in ('name', 'digest') else 'none' for c in cols}, write_page_checksum=True)
-        os.replace(aside, path)
-    finally: aside.unlink(missing_ok=True)
 
-# %% ../nbs/30_statistics.ipynb #32630e29
+# %% ../nbs/30_statistics.ipynb #e541ac8b
 def _read_part(path, settings, chunk):
     "The facts in a part's footer if it is whole and of this table, else None."
     import pyarrow.parquet as pq
@@ -307,16 +332,14 @@ def _read_part(path, settings, chunk):
     whole = facts.get('settings') == settings and facts.get('chunk') == chunk and f.metadata.num_rows == facts.get('rows')
     return facts if whole else None
 
-# %% ../nbs/30_statistics.ipynb #988cd2a4
-def write_json(path, value):
+# %% ../nbs/30_statistics.ipynb #3ecc3d18
+def write_json(path, value, keep=False):
     "Write JSON beside its place, then rename it into it."
-    aside = path.with_name(f'.{path.name}.{os.getpid()}')
-    aside.write_text(json.dumps(value, indent=1) + '\n')
-    os.replace(aside, path)
+    with written_aside(path, keep) as aside: aside.write_text(json.dumps(value, indent=1) + '\n')
 
 def _part(folder, chunk): return folder / f'part-{chunk:06d}.parquet'
 
-# %% ../nbs/30_statistics.ipynb #b6f7ee04
+# %% ../nbs/30_statistics.ipynb #72ba2274
 def load_table(
     folder,  # written by `collect`
 ) -> StatisticsTable:
@@ -334,7 +357,8 @@ def load_table(
         raise InputError(f'{folder} is damaged ({bad}); run the same selectq stats command again to repair it')
     stats, at, left = np.empty((n, len(meta['sites']), 4), np.float32), 0, []
     for p, f in zip([*paths, folder / 'noise.parquet'], [*facts, None]):
-        t = pq.ParquetFile(p, page_checksum_verification=True).read()
+        try: t = pq.ParquetFile(p, page_checksum_verification=True).read()
+        except (OSError, pa.ArrowException) as e: raise InputError(f'{folder} is damaged ({p.name}: {str(e).splitlines()[0]}); delete {p.name} and run the same selectq stats command again') from None
         block = np.stack([c.to_numpy() for c in t.columns[4:]], 1).reshape(len(t), -1, 4)
         if f is None: noise = block
         else: stats[at:at + len(t)] = block; at += len(t); left.append(t.select(['index', 'name', 'digest', 'label']))
@@ -342,12 +366,12 @@ def load_table(
     labels = None if left['label'].null_count else left['label'].to_numpy()
     return StatisticsTable(stats, left['index'].to_numpy(), left['name'], left['digest'], labels, noise, meta)
 
-# %% ../nbs/30_statistics.ipynb #8a9c3cca
+# %% ../nbs/30_statistics.ipynb #1b8acba1
 def versions() -> dict:
     "Versions of what the numbers depend on."
     return {'python': platform.python_version(), **{p: version(p) for p in ('selectq', 'torch', 'numpy', 'numba', 'pillow', 'pyarrow', 'pytorchcv')}}
 
-# %% ../nbs/30_statistics.ipynb #cdd81c81
+# %% ../nbs/30_statistics.ipynb #8f5ba7c2
 _DECIDING = ('format', 'network', 'weights', 'kind', 'sites', 'preprocess', 'pool', 'batch_size', 'chunk', 'noise')  # of the numbers
 
 def _describe(net, kind, sites, pool, batch_size, chunk, noise, seed):
@@ -362,14 +386,16 @@ def _settings_hash(meta):
     known['pool'] = {k: v for k, v in known['pool'].items() if k != 'source'}  # a pool may move
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
-# %% ../nbs/30_statistics.ipynb #15e32a8b
+# %% ../nbs/30_statistics.ipynb #96d875d0
 def _open_folder(out, meta):
     "Make the table's folder, or check that it holds the same table. True if it is new."
     if out.is_file(): raise InputError(f'{out} is a file; give a folder for the table')
     if not out.is_dir() or all(p.name.startswith('.') for p in out.iterdir()):
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / 'meta.json', meta)
-        return True
+        try:
+            write_json(out / 'meta.json', meta, keep=True)
+            return True
+        except FileExistsError: pass  # another run came first
     try: old = json.loads((out / 'meta.json').read_text())
     except (OSError, ValueError): raise InputError(f'{out} is not empty and holds no statistics table; give another folder') from None
     for k in _DECIDING:
@@ -377,11 +403,17 @@ def _open_folder(out, meta):
         if a != b: raise InputError(f'{out} holds a table with {k} {_short(a)}, not {_short(b)}; give another folder or the same settings')
     return False
 
+def _empty(folder):
+    "Take away a table without parts, and its folder if nothing else is in it."
+    for p in ('meta.json', 'noise.parquet'): (folder / p).unlink(missing_ok=True)
+    try: folder.rmdir()
+    except OSError: pass
+
 def _short(v):
     s = json.dumps(v)
     return s if len(s) < 100 else s[:97] + '...'
 
-# %% ../nbs/30_statistics.ipynb #3dfda8bb
+# %% ../nbs/30_statistics.ipynb #c6f22139
 class Clock:
     "Iterate over batches, adding up the seconds spent waiting for them."
     def __init__(self, batches): self.batches, self.waited, self.start = batches, 0., time.perf_counter()
@@ -396,7 +428,7 @@ class Clock:
     @property
     def seconds(self): return time.perf_counter() - self.start
 
-# %% ../nbs/30_statistics.ipynb #8c3f4dfa
+# %% ../nbs/30_statistics.ipynb #e2b3354b
 def check_unreadable(unreadable, total, allow):
     "Refuse a pool of which more than 1 % cannot be decoded, or that changes while it is read."
     if gone := next((u for u in unreadable if u[2].startswith('FileNotFoundError')), None):
@@ -405,7 +437,7 @@ def check_unreadable(unreadable, total, allow):
         _, name, reason = unreadable[0]
         raise InputError(f'{len(unreadable)} of {total} images cannot be decoded, more than 1 % (first: {name}, {reason}); repair them or pass --allow-unreadable')
 
-# %% ../nbs/30_statistics.ipynb #6150a0a7
+# %% ../nbs/30_statistics.ipynb #0642271b
 def _write_parts(net, batches, folder, meta, fmt, unreadable, allow_unreadable, bar):
     "Send batches through and write a part whenever `chunk` images have come, and at the end."
     chunk, sites, total = meta['chunk'], meta['sites'], meta['pool']['images']
@@ -430,7 +462,7 @@ def _write_parts(net, batches, folder, meta, fmt, unreadable, allow_unreadable, 
             held, rows, pending = [], [], 0
     if held: flush()
 
-# %% ../nbs/30_statistics.ipynb #14231978
+# %% ../nbs/30_statistics.ipynb #343625ed
 def ranks() -> tuple:  # (this process, number of processes)
     "This process among those that torchrun started, (0, 1) when alone."
     d = torch.distributed
@@ -446,7 +478,7 @@ def _from_first(value):
 def _wait_for_all():
     if ranks()[1] > 1: torch.distributed.barrier()
 
-# %% ../nbs/30_statistics.ipynb #8cd3ea0c
+# %% ../nbs/30_statistics.ipynb #ad6d82a1
 def _chunks(meta):
     "Chunk numbers of a pool."
     return range(-(-meta['pool']['images'] // meta['chunk']))
@@ -473,7 +505,7 @@ def own_batches(
         yield Batch(index, [str(i) for i in index], digests, images, [], None if labels is None else np.asarray(labels).astype(np.int64))
         start += len(images)
 
-# %% ../nbs/30_statistics.ipynb #aa278f95
+# %% ../nbs/30_statistics.ipynb #c7959837
 def first_of(batches):
     "The first batch, and an iterator that still begins with it."
     it = iter(batches)
@@ -488,7 +520,7 @@ def _noise_like(images, n, seed):
     low, high = known.min().item(), known.max().item()
     return torch.rand(n, *images.shape[1:], generator=g) * (high - low) + low
 
-# %% ../nbs/30_statistics.ipynb #4a4f78d0
+# %% ../nbs/30_statistics.ipynb #dd12ecfe
 def show_bar(total, done, progress, what):
     "A progress bar over images: on a terminal, or as asked; the first process shows it."
     shown = (sys.stderr.isatty() if progress is None else progress) and ranks()[0] == 0
@@ -503,22 +535,29 @@ def _write_noise(net, images, folder, meta, fmt):
     batch = Batch(np.arange(n), [f'noise/{i}' for i in range(n)], [''] * n, None, [])
     _write_part(folder / 'noise.parquet', [batch], [stats], sites, dict(settings=meta['settings'], chunk=-1, rows=n, unreadable=[]))
 
-# %% ../nbs/30_statistics.ipynb #36baa6c0
-def _complete(folder, meta, pool, clock):
+# %% ../nbs/30_statistics.ipynb #cfba7a1c
+def _check_same(pool, stamps):
+    "Refuse a pool whose files are no longer those of the start."
+    try: now = pool.stamps()
+    except OSError as e: raise InputError(f'{e.filename} vanished during the run; bring it back, or start again in another folder') from None
+    if (now != stamps).any():
+        changed = next(f for f, differs in zip(pool.files_read(), (now != stamps).any(1)) if differs)
+        raise InputError(f'{changed} changed during the run; start again in another folder')
+
+def _complete(folder, meta, pool, clock, stamps, allow_unreadable):
     "Mark the table complete and list what could not be read."
-    if isinstance(pool, Pool):
-        pool.__dict__.pop('fingerprint', None)  # taken anew
-        try: now = pool.fingerprint
-        except OSError as e: raise InputError(f'{e.filename} vanished during the run; bring it back, or start again in another folder') from None
-        if now != meta['pool']['fingerprint']: raise InputError(f'{pool.source} changed during the run (names or sizes of its images); start again in another folder')
+    if isinstance(pool, Pool): _check_same(pool, stamps)
     old = json.loads((folder / 'meta.json').read_text())
     facts = [f for p in sorted(folder.glob('part-*.parquet')) if (f := _read_part(p, meta['settings'], int(p.stem[5:])))]
     lost = [dict(index=i, name=n, reason=r) for f in facts for i, n, r in f['unreadable']]
     count = sum(f['rows'] for f in facts)
+    if total := meta['pool']['images']:
+        check_unreadable([tuple(u.values()) for u in lost], total, allow_unreadable)
+        if count + len(lost) != total: raise InputError(f'{folder} lacks parts that were there before; run the same command again')
     write_json(folder / 'meta.json', {**meta, 'complete': True, 'images': count, 'unreadable': lost, 'seconds': round(old.get('seconds', 0) + clock.seconds, 1),
                                       'waiting': round(old.get('waiting', 0) + clock.waited, 1)})
 
-# %% ../nbs/30_statistics.ipynb #e125f8ad
+# %% ../nbs/30_statistics.ipynb #c26ca532
 def traverse(
     net,  # a `Network` or an `nn.Module`, on the device where it is to run
     pool,  # a `Pool`, a Hugging Face dataset, or any iterable of image batches: (B, C, H, W) tensors, or (images, labels) pairs
@@ -543,26 +582,35 @@ def traverse(
         noise_batch, facts = _noise_like(first.images, noise, seed), {'source': type(pool).__name__, 'fingerprint': None, 'images': None}
     else: noise_batch, facts = noise_images(net.preprocess, noise, seed), {'source': pool.source, 'fingerprint': pool.fingerprint, 'images': len(pool)}
     example = noise_batch[:2].to(_device(net.module))
+    stamps = [] if own else pool.stamps()
     meta = _describe(net, sites, find_sites(net.module, sites, example), facts, batch_size, chunk, noise, seed)
     new = rank == 0 and _open_folder(folder, meta)
+    if own and world > 1: raise InputError('batches of your own cannot be shared among processes; give a Pool, or start one process')
     if own and not new: raise InputError(f'{folder} exists, and batches of your own cannot be resumed; give another folder')
+    lost = []  # unreadable so far, also in earlier runs
     if not own:
-        todo = _positions((_from_first(None if rank else _missing(folder, meta)))[rank::world], meta)
+        missing = _from_first(None if rank else _missing(folder, meta))
+        kept = [_read_part(_part(folder, c), meta['settings'], c) for c in _chunks(meta) if c not in set(missing)]
+        lost = [tuple(u) for f in kept if f for u in f['unreadable']]
+        todo = _positions(missing[rank::world], meta)
         batches = load_batches(pool, net.preprocess, todo, batch_size, workers, chunk) if len(todo) else []
     clock, total = Clock(batches), facts['images']
     try:
-        with inference(net.module), layout(net.module, example) as fmt, show_bar(total, 0 if own else total - len(todo) * world, progress, 'statistics') as bar:
+        with inference(net.module), _threads_of_torch(), layout(net.module, example) as fmt, show_bar(total, 0 if own else total - len(todo) * world, progress, 'statistics') as bar:
             if rank == 0: _write_noise(net, noise_batch, folder, meta, fmt)
-            _write_parts(net, clock, folder, meta, fmt, [], allow_unreadable, bar)
+            try: _write_parts(net, clock, folder, meta, fmt, lost, allow_unreadable, bar)
+            except InputError:
+                if not own: _check_same(pool, stamps)  # the reason may be that the pool changed
+                raise
         _wait_for_all()
-        if rank == 0: _complete(folder, meta, pool, clock)
+        if rank == 0: _complete(folder, meta, pool, clock, stamps, allow_unreadable)
         _wait_for_all()
     except InputError:
-        if new and not list(folder.glob('part-*')): shutil.rmtree(folder)  # nothing whole to keep
+        if new and not list(folder.glob('part-*')): _empty(folder)
         raise
     return folder
 
-# %% ../nbs/30_statistics.ipynb #f23f546d
+# %% ../nbs/30_statistics.ipynb #283997ee
 def collect(
     net,  # a `Network` or an `nn.Module`, on the device where it is to run
     pool,  # a `Pool`, a Hugging Face dataset, or any iterable of image batches
