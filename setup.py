@@ -16,7 +16,7 @@ readme = ROOT / "README.md"
 
 # Every file below the package that is not Python: weights, tables, JSON.
 data = sorted(p.relative_to(ROOT / lib).as_posix() for p in (ROOT / lib).rglob("*")
-              if p.is_file() and p.suffix not in {".py", ".pyc"} and ".ipynb_checkpoints" not in p.parts)
+              if p.is_file() and p.suffix != ".py" and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts))
 
 setup(
     name=name,

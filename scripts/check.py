@@ -23,7 +23,7 @@ NOTEBOOK_BYTES, IMAGE_BYTES = 400_000, 60_000
 
 def run(*args, cwd=ROOT, quiet=False):
     """Run Python with `args`; the return code. `quiet` shows the output only when it fails."""
-    env = dict(os.environ, MPLBACKEND="agg", PYTHONHASHSEED="0", PYTHONUNBUFFERED="1", OMP_WAIT_POLICY="passive",
+    env = dict(os.environ, MPLBACKEND="agg", PYTHONHASHSEED="0", PYTHONUNBUFFERED="1", OMP_WAIT_POLICY="passive", OMP_NUM_THREADS="1",
                PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
     env.pop("IN_TEST", None)  # set by nbdev_test; nbdev_export does nothing under it
     pipe = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) if quiet else {}

@@ -54,13 +54,16 @@ def pass_ranges(
     with inference(module): stats = np.concatenate([batch_statistics(module, x, kind, sites) for x in batches])
     return _with_zero(sites, kind, stats[..., 2].min(0), stats[..., 3].max(0))
 
-# %% ../nbs/70_calibration.ipynb #46d2b395
+# %% ../nbs/70_calibration.ipynb #eb8a335c
 def quantized_weights(
     module: nn.Module,
     bits: int,  # 2 to 16
 ) -> dict:  # parameter -> quantized tensor; a weight that two layers share is there once
     "Fake-quantized weights of every convolution and linear layer, one range per output channel."
-    weights = {m.weight: None for m in module.modules() if isinstance(m, LAYERS)}
+    layers = {name: m for name, m in module.named_modules() if isinstance(m, LAYERS)}
+    if computed := [name for name, m in layers.items() if not isinstance(m.weight, nn.Parameter)]:
+        raise InputError(f'the weight of layer {computed[0]} is computed from other parameters; make it one (torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm)')
+    weights = {m.weight: None for m in layers.values()}
     return {w: fake_quantize_channels(w, bits).contiguous(memory_format=_format(w)) for w in weights}
 
 def _format(w):

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['ModelArg', 'PoolArg', 'ValArg', 'Weights', 'Sites', 'Classes', 'Workers', 'Device', 'Unreadable', 'Leak', 'Bits',
-           'FastDecode', 'BatchSize', 'Number', 'Update', 'Order', 'Granularity', 'Centroids', 'Gamma', 'LambdaMin',
-           'LambdaMax', 'TBatch', 'Seed', 'Shuffle', 'app', 'main', 'stats', 'info', 'select', 'evaluate', 'run',
-           'demo']
+           'FastDecode', 'Estimators', 'Percentile', 'BatchSize', 'Number', 'Update', 'Order', 'Granularity',
+           'Centroids', 'Gamma', 'LambdaMin', 'LambdaMax', 'TBatch', 'Seed', 'Shuffle', 'app', 'main', 'stats', 'info',
+           'select', 'evaluate', 'run', 'demo']
 
-# %% ../nbs/90_cli.ipynb #f480a24d
-import json, os, re, sys
+# %% ../nbs/90_cli.ipynb #dff5bd64
+import json, os, re, sys, warnings
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +29,7 @@ class _Spread(TyperCommand):
             out.append(a)
         return super().parse_args(ctx, out)
 
-# %% ../nbs/90_cli.ipynb #da661faa
+# %% ../nbs/90_cli.ipynb #1171442a
 ModelArg = Annotated[str, typer.Argument(metavar='MODEL', help='A pytorchcv name, a name of the paper (ResNet18), or digits.')]
 PoolArg = Annotated[str, typer.Argument(metavar='POOL', help='Images to choose from: a folder, a Parquet file or folder of them, or digits.')]
 ValArg = Annotated[str, typer.Argument(metavar='VAL', help='Labelled images to evaluate on: as POOL, with classes.')]
@@ -42,7 +42,9 @@ Unreadable = Annotated[bool, typer.Option('--allow-unreadable', help='Go on when
 Leak = Annotated[bool, typer.Option('--allow-leak', help='Go on when images of VAL are also in POOL.')]
 Bits = Annotated[List[str], typer.Option(metavar='BITS...', help='Bit widths, W = A (8 6 4) or W:A (4:8).')]
 FastDecode = Annotated[bool, typer.Option('--fast-decode', help='Decode large JPEGs at a fraction of their size: faster, nearly the same statistics.')]
-BatchSize = Annotated[int, typer.Option(help='Images per forward pass.')]
+Estimators = Annotated[List[str], typer.Option('--ranges', help='Range estimator: minmax, ema, aciq-gauss, aciq-laplace, percentile, mse or entropy; may be given several times.')]
+Percentile = Annotated[float, typer.Option(help='Of --ranges percentile.')]
+BatchSize = Annotated[int, typer.Option(min=1, help='Images per forward pass.')]
 
 # %% ../nbs/90_cli.ipynb #35713a2d
 Number = Annotated[int, typer.Option('-n', '--number', help='Images to choose.')]
@@ -57,7 +59,7 @@ TBatch = Annotated[int, typer.Option(help='Images per step of t in Eq. 4.')]
 Seed = Annotated[int, typer.Option(help='Seed of the traversal order, or of the draw.')]
 Shuffle = Annotated[bool, typer.Option('--shuffle/--no-shuffle', help="Traverse in random order, or in the pool's.")]
 
-# %% ../nbs/90_cli.ipynb #09a3efce
+# %% ../nbs/90_cli.ipynb #c3e905c6
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help='Choose the images to calibrate a quantized network with.')
 
@@ -71,6 +73,7 @@ def main(
         from selectq.data import InputError
         if isinstance(e, InputError): message = str(e)
         elif isinstance(e, OSError): message = f'{e.filename or "file system"}: {e.strerror or e}; free space or give another place, then run the same command again'
+        elif type(e).__name__ == 'NoArgsIsHelpError': print(e.format_message(), file=sys.stderr); message = ''
         elif hasattr(e, 'format_message'): message = e.format_message()  # wrong usage
         elif type(e).__name__ == 'Abort': raise KeyboardInterrupt from None
         else: raise
@@ -79,14 +82,15 @@ def main(
     if code == 130: raise KeyboardInterrupt  # newer typers turn it into an exit status
     raise SystemExit(code or 0)
 
-# %% ../nbs/90_cli.ipynb #93353618
+# %% ../nbs/90_cli.ipynb #03aa819f
 def _main():
+    if not sys.warnoptions: warnings.simplefilter('ignore')  # of image decoders, in the processes that decode too
     try: main()
     except KeyboardInterrupt:
         print('selectq: interrupted; what is whole is kept, run the same command again to go on', file=sys.stderr)
         raise SystemExit(130) from None
 
-# %% ../nbs/90_cli.ipynb #689efd16
+# %% ../nbs/90_cli.ipynb #ba1a11e6
 def _network(model, weights, device, fast_decode=False):
     "The network, with weights, on its device."
     import torch
@@ -100,6 +104,10 @@ def _network(model, weights, device, fast_decode=False):
     except (RuntimeError, AssertionError) as e: raise InputError(f'device {device} cannot be used ({str(e).splitlines()[0][:80]}); use cpu') from None
     return net
 
+def _refuse(message):
+    from selectq.data import InputError
+    raise InputError(message)
+
 def _pool(source, part, classes):
     from selectq.data import open_pool, read_classes
     return open_pool(source, part, read_classes(classes) if classes else None)
@@ -110,7 +118,8 @@ def _bits(values):
     from selectq.quantizer import check_bits
     try: pairs = [tuple(int(b) for b in v.split(':')) * (1 if ':' in v else 2) for v in values]
     except ValueError: raise InputError(f'bits {" ".join(values)} cannot be read; give whole numbers (8 6 4) or pairs (4:8)') from None
-    return [tuple(map(check_bits, p)) for p in pairs]
+    if any(len(p) != 2 for p in pairs): raise InputError(f'bits {" ".join(values)} cannot be read; give whole numbers (8 6 4) or pairs (4:8)')
+    return [tuple(b if b == 32 else check_bits(b) for b in p) for p in pairs]
 
 # %% ../nbs/90_cli.ipynb #303c0862
 @contextmanager
@@ -175,7 +184,7 @@ def select(table: Annotated[str, typer.Argument(metavar='STATS', help='Folder ma
     dead = [w for site in (selection.wins or {}).values() for w in site].count(0)
     print(f'{out}: {len(selection):,} images ({strategy})' + (f', {dead} of {centroids * len(selection.wins)} centroids never won' if selection.wins else ''))
 
-# %% ../nbs/90_cli.ipynb #8d1fee7e
+# %% ../nbs/90_cli.ipynb #c2ad5ff7
 def _write_results(results, path, facts):
     "results.csv whole or not at all, and beside it what the run used."
     from selectq.statistics import write_json, written_aside
@@ -193,63 +202,72 @@ def _facts(net, val, table, **settings):
 def _show(results):
     "Print the results, seeds gathered."
     from selectq.evaluation import summarise
-    cols = ['strategy', 'update', 'order', 'n', 'w_bits', 'a_bits', 'seeds', 'top1', 'sd', 'min', 'max', 'se']
+    cols = ['strategy', 'update', 'order', 'ranges', 'n', 'w_bits', 'a_bits', 'seeds', 'top1', 'sd', 'min', 'max', 'se']
     print(summarise(results)[cols].to_string(index=False, float_format='%.2f', na_rep=''))
 
-# %% ../nbs/90_cli.ipynb #738bc08c
+# %% ../nbs/90_cli.ipynb #8f3755e0
 @app.command(cls=_Spread)
 def evaluate(model: ModelArg, val: ValArg,
              stats: Annotated[str, typer.Option(help='Folder made by selectq stats.')],
              selection: Annotated[List[str], typer.Option(help='Selection of that table; may be given several times.')],
              bits: Bits = ['8', '6', '4'], out: Annotated[Optional[str], typer.Option(help='CSV file for the results.')] = None,
+             ranges: Estimators = ['minmax'], percentile: Percentile = 99.9,
+             pool: Annotated[Optional[str], typer.Option(help="The table's pool, for range estimators that look at the chosen images again.")] = None,
              weights: Weights = None, classes: Classes = None, batch_size: BatchSize = 50, workers: Workers = 2, device: Device = 'auto',
              allow_unreadable: Unreadable = False, allow_leak: Leak = False):
     "Accuracy of MODEL on VAL, calibrated with each selection, at each bit width."
     pairs, images = _bits(bits), _pool(val, 'val', classes)
+    if out and Path(out).is_dir(): _refuse(f'{out} is a folder; give a CSV file')
     from selectq.evaluation import evaluate as run_evaluation
     from selectq.ranking import load_selection
     from selectq.statistics import load_table
     table = load_table(stats)
     chosen = [load_selection(s, table) for s in selection]
     net = _network(model, weights, device)
-    results = run_evaluation(net, images, table, chosen, pairs, batch_size=batch_size, workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak,
+    again = None if pool is None else _pool(pool, 'train', classes)
+    results = run_evaluation(net, images, table, chosen, pairs, ranges=ranges, pool=again, percentile=percentile, batch_size=batch_size, workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak,
                              checkpoint=Path(out).with_suffix('.partial.json') if out else None)
-    if out: _write_results(results, out, _facts(net, images, table, bits=pairs, selections=selection, batch_size=batch_size))
+    if out: _write_results(results, out, _facts(net, images, table, bits=pairs, selections=selection, ranges=ranges, percentile=percentile, batch_size=batch_size))
     _show(results)
 
-# %% ../nbs/90_cli.ipynb #414123d2
-def _run(net, pool, val, out, n, pairs, readings, random_seeds, sites, batch_size, workers, allow_unreadable, allow_leak):
+# %% ../nbs/90_cli.ipynb #4f82b6f1
+def _run(net, pool, val, out, n, pairs, readings, random_seeds, sites, ranges, percentile, batch_size, workers, allow_unreadable, allow_leak):
     "Statistics, selections, evaluation; writes stats/, selection*.json, results.csv and comparison.png into out."
     from selectq import ranking
     from selectq.data import InputError, shared_images
+    from selectq.estimators import check_estimator, check_percentile
     from selectq.evaluation import check_labels, evaluate
     from selectq.plots import plot_comparison
     from selectq.statistics import check_site_kind, collect
-    check_site_kind(sites), check_labels(val, net.module)
+    check_site_kind(sites), check_labels(val, net.module), check_percentile(percentile), [check_estimator(e) for e in ranges]
     if not 1 <= n <= len(pool): raise InputError(f'n={n} but the pool holds {len(pool)} images; give 1 to {len(pool)}')
     if (most := max(r.centroids for r in readings)) > len(pool): raise InputError(f'centroids={most} but the pool holds {len(pool)} images; lower centroids or add images')
     if random_seeds < 0: raise InputError(f'random-seeds={random_seeds} is negative; give 0 or more')
     if not allow_leak and (shared := shared_images(pool, val)):
         raise InputError(f'{len(shared)} images are both in {pool.source} and in {val.source} (first: {shared[0][1]}): a leak; take them out of one, or pass --allow-leak')
-    table = collect(net, pool, sites, out=out / 'stats', workers=workers, noise=max(100, most), allow_unreadable=allow_unreadable)
+    there = out.exists()
+    try: table = collect(net, pool, sites, out=out / 'stats', workers=workers, noise=max(100, most), allow_unreadable=allow_unreadable)
+    except InputError:
+        if not there and out.is_dir() and not any(out.iterdir()): out.rmdir()
+        raise
     chosen = [ranking.select(table, n, r) for r in readings]
     for r, s in zip(readings, chosen):
         ranking.save_selection(s, out / ('selection.json' if r is readings[0] else f'selection_{r.update}_{r.order}.json'))
     chosen += [ranking.select_random(table, n, seed) for seed in range(random_seeds)]
-    results = evaluate(net, val, table, chosen, pairs, batch_size=batch_size, workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak, checkpoint=out / 'results.partial.json')
-    _write_results(results, out / 'results.csv', _facts(net, val, table, n=n, bits=pairs, sites=sites, random_seeds=random_seeds, readings=[asdict(r) for r in readings]))
-    fig = plot_comparison(results)[0].figure
+    results = evaluate(net, val, table, chosen, pairs, ranges=ranges, pool=pool, percentile=percentile, batch_size=batch_size, workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak, checkpoint=out / 'results.partial.json')
+    _write_results(results, out / 'results.csv', _facts(net, val, table, n=n, bits=pairs, sites=sites, ranges=ranges, percentile=percentile, random_seeds=random_seeds, readings=[asdict(r) for r in readings]))
+    fig = plot_comparison(results[results.ranges.isin(['', ranges[0]])])[0].figure
     fig.savefig(out / 'comparison.png', dpi=120)
     _show(results)
     print(f'\n{out}: results.csv, selection.json, comparison.png; stats/ serves further selections without a forward pass')
 
-# %% ../nbs/90_cli.ipynb #34d908f9
+# %% ../nbs/90_cli.ipynb #dedd6436
 @app.command(cls=_Spread)
 def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bits = ['8', '6', '4'],
         random_seeds: Annotated[int, typer.Option(help='Random selections of the same size to compare with.')] = 5,
         out: Annotated[str, typer.Option(help='Folder for the report.')] = 'report',
         both_readings: Annotated[bool, typer.Option('--both-readings', help="Also the text's reading: shift, lowest.")] = False,
-        weights: Weights = None, sites: Sites = 'activation', classes: Classes = None, update: Update = 'additive', order: Order = 'highest', granularity: Granularity = 'image',
+        ranges: Estimators = ['minmax'], percentile: Percentile = 99.9, weights: Weights = None, sites: Sites = 'activation', classes: Classes = None, update: Update = 'additive', order: Order = 'highest', granularity: Granularity = 'image',
         centroids: Centroids = 10, gamma: Gamma = 1.0, lambda_min: LambdaMin = 0.001, lambda_max: LambdaMax = 0.1, seed: Seed = 0,
         batch_size: BatchSize = 50, workers: Workers = 2, device: Device = 'auto', allow_unreadable: Unreadable = False, allow_leak: Leak = False):
     "From POOL to the accuracy of the calibrated MODEL on VAL: stats, select and evaluate, with random selection beside it."
@@ -258,16 +276,16 @@ def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bit
     from selectq.clustering import SelectQSettings
     first = SelectQSettings(update, order, granularity, centroids, gamma, lambda_min, lambda_max, seed=seed)
     readings = [first, replace(first, update='shift', order='lowest')] if both_readings else [first]
-    _run(_network(model, weights, device), images, labelled, Path(out), n, pairs, readings, random_seeds, sites, batch_size, workers, allow_unreadable, allow_leak)
+    _run(_network(model, weights, device), images, labelled, Path(out), n, pairs, readings, random_seeds, sites, ranges, percentile, batch_size, workers, allow_unreadable, allow_leak)
 
-# %% ../nbs/90_cli.ipynb #87d51f3d
+# %% ../nbs/90_cli.ipynb #0bafb714
 @app.command()
 def demo(out: Annotated[str, typer.Option(help='Folder for the report.')] = 'selectq-demo'):
     "The digits and a small network: full precision, 20 random sets, SelectQ in both readings, at W8A8 to W3A3."
     from selectq.clustering import SelectQSettings
     readings = [SelectQSettings(), SelectQSettings(update='shift', order='lowest')]
     pairs = [(b, b) for b in (8, 6, 4, 3)]
-    _run(_network('digits', None, 'cpu'), _pool('digits', 'train', None), _pool('digits', 'val', None), Path(out), 10, pairs, readings, 20, 'activation', 100, 0, False, False)
+    _run(_network('digits', None, 'cpu'), _pool('digits', 'train', None), _pool('digits', 'val', None), Path(out), 10, pairs, readings, 20, 'activation', ['minmax'], 99.9, 100, 0, False, False)
 
 # %% ../nbs/90_cli.ipynb #71e7975d
 if __name__ == '__main__' and '__file__' in globals(): _main()  # as a script, not in a notebook

@@ -19,7 +19,7 @@ from .statistics import StatisticsTable
 # %% ../nbs/50_clustering.ipynb #db73f710
 Update, Order, Granularity = Literal['additive', 'shift'], Literal['highest', 'lowest'], Literal['image', 'batch']
 
-# %% ../nbs/50_clustering.ipynb #a4ad082d
+# %% ../nbs/50_clustering.ipynb #76a72137
 @dataclass(frozen=True)
 class SelectQSettings:
     "What decides a SelectQ selection. The defaults are the paper's printed formulas."
@@ -37,12 +37,12 @@ class SelectQSettings:
     def __post_init__(self):
         for name, kind in dict(update=Update, order=Order, granularity=Granularity).items():
             if (v := getattr(self, name)) not in get_args(kind): raise InputError(f'{name}={v!r} is unknown; use {" or ".join(get_args(kind))}')
-        for name in ('centroids', 'batch_size'):
-            if (v := getattr(self, name)) < 1: raise InputError(f'{name}={v} is below 1; give at least 1')
+        for name, least in dict(centroids=1, batch_size=1, seed=0).items():
+            v = getattr(self, name)
+            if not v >= least or v % 1: raise InputError(f'{name}={v} cannot be used; give a whole number, {least} or more')
         if not 0 <= self.lambda_min <= self.lambda_max < float('inf'):
             raise InputError(f'lambda_min={self.lambda_min} and lambda_max={self.lambda_max} cannot be used; give 0 <= lambda_min <= lambda_max')
         if not 0 <= self.gamma < float('inf'): raise InputError(f'gamma={self.gamma} cannot be used; give a finite number >= 0')
-        if self.seed < 0: raise InputError(f'seed={self.seed} is negative; give 0 or more')
 
 # %% ../nbs/50_clustering.ipynb #717b66ac
 def step_size(

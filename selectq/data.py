@@ -7,8 +7,8 @@ __all__ = ['DIGITS_PREPROCESS', 'EXTENSIONS', 'InputError', 'decode_image', 'Pre
            'FolderPool', 'ParquetPool', 'TarPool', 'DatasetPool', 'read_classes', 'open_pool', 'Batch', 'cut',
            'load_batches', 'shared_images']
 
-# %% ../nbs/00_data.ipynb #a26ade7e
-import hashlib, io, json, os, tarfile
+# %% ../nbs/00_data.ipynb #bfbe5340
+import hashlib, io, json, os, re, tarfile
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -129,7 +129,7 @@ class DigitsPool(Pool):
     @cached_property
     def fingerprint(self): return hashlib.sha256(self.arrays.tobytes()).hexdigest()
 
-# %% ../nbs/00_data.ipynb #28d3f60a
+# %% ../nbs/00_data.ipynb #e6768175
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm', '.pgm')
 
 class FolderPool(Pool):
@@ -139,7 +139,7 @@ class FolderPool(Pool):
         self.root, self.source = Path(root), str(root)
         found = [os.path.relpath(os.path.join(d, f), self.root) for d, _, fs in os.walk(self.root, followlinks=True)
                  for f in fs if f.lower().endswith(EXTENSIONS)]
-        self.paths = sorted(Path(f).as_posix() for f in found)
+        self.paths = sorted(Path(f).as_posix() for f in found if not any(part.startswith('.') for part in Path(f).parts))  # hidden ones left out
         if not self.paths: raise InputError(f'{self.root} holds no images ({" ".join(EXTENSIONS)}); give a folder that does')
         if all('/' in p for p in self.paths):
             top = [p.split('/', 1)[0] for p in self.paths]
@@ -151,12 +151,21 @@ class FolderPool(Pool):
             self.labels = np.array([order[t] for t in top], dtype=np.int64)
 
     def __len__(self): return len(self.paths)
-    def name(self, i): return self.paths[i]
+    def name(self, i): return os.fsencode(self.paths[i]).decode('utf-8', 'backslashreplace')
     def content(self, i): return (self.root / self.paths[i]).read_bytes()
     def files_read(self): return (self.root / p for p in self.paths)
-    def sizes(self): return self.stamps()[:, 0]
+    def sizes(self):
+        try: return self.stamps()[:, 0]
+        except FileNotFoundError as e: raise InputError(f'{e.filename} is not there (a broken link?); bring it back or remove it') from None
 
-# %% ../nbs/00_data.ipynb #116ee41c
+# %% ../nbs/00_data.ipynb #3abc379d
+def _labels(file, column):
+    "A label column as int64. Raises `InputError` for gaps and for anything but whole numbers."
+    import pyarrow as pa
+    if column.null_count or not pa.types.is_integer(column.type):
+        raise InputError(f'column label of {file} holds {f"{column.null_count} gaps" if column.null_count else f"{column.type}, not whole numbers"}; give every row a class number, or leave the column out')
+    return column.to_numpy().astype(np.int64)
+
 class ParquetPool(Pool):
     "Images in one Parquet file or a folder of them, in the Hugging Face image layout."
 
@@ -169,23 +178,26 @@ class ParquetPool(Pool):
         for f in self.files:
             try: meta, schema = pq.read_metadata(f), pq.read_schema(f)
             except Exception as e: raise InputError(f'{f} cannot be read as Parquet ({e}); replace or remove it') from None
-            self.column = next((c for c in ('image', 'img') if c in schema.names), None)
-            if self.column is None: raise InputError(f'{f} has no column image or img (it has {", ".join(schema.names)}); rename one')
-            groups += [(f, g, meta.row_group(g).num_rows) for g in range(meta.num_row_groups)]
-            labels.append(pq.read_table(f, columns=['label'])['label'].to_numpy() if 'label' in schema.names else None)
-        self.groups = [(f, g) for f, g, _ in groups]
+            column = next((c for c in ('image', 'img') if c in schema.names), None)
+            if column is None: raise InputError(f'{f} has no column image or img (it has {", ".join(schema.names)}); rename one')
+            groups += [(f, g, column, meta.row_group(g).num_rows) for g in range(meta.num_row_groups)]
+            labels.append(_labels(f, pq.ParquetFile(f).read(columns=['label'])['label']) if 'label' in schema.names else None)
+        self.groups = [(f, g, c) for f, g, c, _ in groups]
         self.starts = np.concatenate([[0], np.cumsum([n for *_, n in groups])]).astype(np.int64)
         if len(self) == 0: raise InputError(f'{self.source} holds no rows; give a Parquet file with images')
-        if all(l is not None for l in labels): self.labels = np.concatenate(labels).astype(np.int64)
+        if all(l is not None for l in labels): self.labels = np.concatenate(labels)
         self._group = lru_cache(maxsize=1)(self._read_group)
 
     def _read_group(self, g):  # (encoded bytes, names) of one row group
         import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
-        f, k = self.groups[g]
-        try: col = pq.ParquetFile(f).read_row_group(k, columns=[self.column])[self.column].combine_chunks()
+        f, k, column = self.groups[g]
+        try: col = pq.ParquetFile(f).read_row_group(k, columns=[column])[column].combine_chunks()
         except FileNotFoundError: raise InputError(f'{f} vanished during the run; bring it back, or start again in another folder') from None
         except (OSError, pa.ArrowException) as e: raise InputError(f'{f} cannot be read as Parquet ({str(e).splitlines()[0]}); replace or remove it') from None
-        if pa.types.is_struct(col.type): return pc.struct_field(col, 'bytes'), pc.struct_field(col, 'path')
+        if pa.types.is_struct(col.type):
+            data = pc.struct_field(col, 'bytes')
+            if col.type.get_field_index('path') >= 0: return data, pc.struct_field(col, 'path')
+            col = data
         return col, pa.nulls(len(col), pa.string())
 
     def _at(self, i):
@@ -278,16 +290,16 @@ class DatasetPool(Pool):
     @cached_property
     def fingerprint(self): return str(getattr(self.dataset, '_fingerprint', None) or hashlib.sha256(str(self.source).encode()).hexdigest())
 
-# %% ../nbs/00_data.ipynb #26d26716
+# %% ../nbs/00_data.ipynb #b7eec365
 def read_classes(path) -> tuple:  # the class names in the network's order
     "Read a JSON list of class names."
     try: classes = json.loads(Path(path).read_text())
     except (OSError, ValueError) as e: raise InputError(f'class list {path} cannot be read ({e}); give a JSON list of names') from None
-    if not isinstance(classes, list) or len(set(map(str, classes))) != len(classes):
+    if not isinstance(classes, list) or not classes or len(set(map(str, classes))) != len(classes):
         raise InputError(f'class list {path} is not a JSON list of different names; give one')
     return tuple(map(str, classes))
 
-# %% ../nbs/00_data.ipynb #dee812e8
+# %% ../nbs/00_data.ipynb #b2fae95f
 def open_pool(
     source,  # `digits`; a folder of images; Parquet files or tar shards, or a folder of them; a Hugging Face dataset; a `Pool` is passed through
     part: str = 'train',  # which part of the digits: train or val
@@ -302,9 +314,12 @@ def open_pool(
     kinds = {'.parquet': ParquetPool, '.tar': TarPool}
     if path.is_file() and path.suffix not in kinds:
         raise InputError(f'{source} is a file that is neither Parquet nor tar; give a folder of images, a .parquet or .tar file, or digits')
-    for suffix, kind in kinds.items():
-        if path.suffix == suffix or path.is_dir() and next(path.rglob(f'*{suffix}'), None): return kind(path, classes)
-    return FolderPool(path, classes)
+    if path.is_file(): return kinds[path.suffix](path, classes)
+    found = {os.path.splitext(f)[1].lower() for _, _, files in os.walk(path, followlinks=True) for f in files}
+    shards = [s for s in kinds if s in found]
+    if shards and (len(shards) > 1 or found & set(EXTENSIONS)):
+        raise InputError(f'{source} holds {" and ".join(shards)} files' + (' beside images' if found & set(EXTENSIONS) else '') + '; give a folder with one kind')
+    return kinds[shards[0]](path, classes) if shards else FolderPool(path, classes)
 
 # %% ../nbs/00_data.ipynb #a2b48b86
 @dataclass(frozen=True)
@@ -318,7 +333,7 @@ class Batch:
     labels: np.ndarray = None  # (B,) int64, where they are known
     def __len__(self): return len(self.index)
 
-# %% ../nbs/00_data.ipynb #82cb6400
+# %% ../nbs/00_data.ipynb #a4d7cf76
 class _Decoded(torch.utils.data.Dataset):
     "Position -> (position, name, digest, tensor, None) or (position, name, None, None, reason)."
     def __init__(self, pool, preprocess): self.pool, self.preprocess = pool, preprocess
@@ -329,7 +344,11 @@ class _Decoded(torch.utils.data.Dataset):
         except InputError as e: return e  # raised by `load_batches`, outside the worker
         try: return i, name, image_digest(self.pool.content(i)), self.preprocess(self.pool.image(i, self.preprocess.at_least)), None
         except Exception as e:  # Pillow raises a dozen kinds of error for broken bytes
-            return i, name, None, None, f'{type(e).__name__}: {e}'.splitlines()[0].replace(str(getattr(self.pool, 'root', '')), '')
+            return i, name, None, None, _reason(e, getattr(self.pool, 'root', None))
+
+def _reason(e, root):  # one line that reads the same on every machine: no address in memory, no path of the machine
+    text = re.sub(r' <_io\.BytesIO object at 0x[0-9a-f]+>', '', f'{type(e).__name__}: {e}'.splitlines()[0])
+    return text if root is None else text.replace(f'{root}{os.sep}', '')
 
 def _collate(rows):
     if e := next((r for r in rows if isinstance(r, InputError)), None): return e
@@ -343,6 +362,7 @@ def cut(
     chunk: int = None,  # no batch crosses a multiple of this position
 ) -> list:  # of arrays of positions
     "Cut positions into batches."
+    if batch_size < 1: raise InputError(f'batch_size={batch_size} is below 1; give at least 1')
     indices = np.asarray(indices)
     edges = np.flatnonzero(np.diff(indices // chunk)) + 1 if chunk else []
     return [part[k:k + batch_size] for part in np.split(indices, edges) for k in range(0, len(part), batch_size)]
@@ -364,11 +384,12 @@ def load_batches(
         if isinstance(batch, InputError): raise batch
         yield batch if pool.labels is None else replace(batch, labels=pool.labels[batch.index])
 
-# %% ../nbs/00_data.ipynb #61ba8f42
+# %% ../nbs/00_data.ipynb #efb0aad9
 def shared_images(a: Pool, b: Pool) -> list:  # (name in a, name in b), sorted by position in b
     "The images that two pools have in common, by content."
     sa, sb = a.sizes(), b.sizes()
     both = np.intersect1d(sa, sb)
     seen = {image_digest(a.content(i)): i for i in np.flatnonzero(np.isin(sa, both))[::-1]}
+    seen.pop(image_digest(b''), None)  # a file without a byte is no image
     pairs = ((seen.get(image_digest(b.content(j))), j) for j in np.flatnonzero(np.isin(sb, both)))
     return [(a.name(i), b.name(j)) for i, j in pairs if i is not None]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'count_correct', 'standard_error', 'check_labels', 'check_leak', 'evaluate', 'summarise']
 
-# %% ../nbs/80_evaluation.ipynb #53177bad
+# %% ../nbs/80_evaluation.ipynb #d8755246
 import hashlib, json, time
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .calibration import quantized, quantized_weights, table_ranges
+from .calibration import quantized, quantized_weights
 from .data import InputError, Pool, load_batches
+from .estimators import check_estimator, check_percentile, observe
 from .models import as_network
 from .quantizer import check_bits
 from .ranking import Selection
@@ -37,10 +38,11 @@ def standard_error(
     p = np.asarray(percent) / 100
     return 100 * np.sqrt(p * (1 - p) / n)
 
-# %% ../nbs/80_evaluation.ipynb #c14d8cff
+# %% ../nbs/80_evaluation.ipynb #b10453f4
 def _as_bits(bits):
     "Pairs (w_bits, a_bits) from whole numbers or pairs."
     pairs = [(b, b) if np.ndim(b) == 0 else tuple(b) for b in bits]
+    if wrong := next((p for p in pairs if len(p) != 2), None): raise InputError(f'bits={wrong} cannot be used; give whole numbers or pairs (W, A)')
     return [tuple(v if v == 32 else check_bits(v) for v in p) for p in pairs]
 
 def check_labels(val, module):
@@ -50,6 +52,7 @@ def check_labels(val, module):
     classes = getattr(module, 'num_classes', None)
     if classes and val.classes and len(val.classes) != classes:
         raise InputError(f'{val.source} holds {len(val.classes)} classes, the network has {classes}; give the full class order with --classes FILE.json')
+    if val.labels.min() < 0: raise InputError(f'{val.source} has label {val.labels.min()}, which is no class; leave such images out')
     if classes and val.labels.max() >= classes: raise InputError(f'{val.source} has label {val.labels.max()}, the network has {classes} classes; use the labels of the network')
 
 # %% ../nbs/80_evaluation.ipynb #53102996
@@ -58,7 +61,7 @@ def check_leak(digests, names, known, source):
     if shared := [n for n, d in zip(names, digests) if d in known]:
         raise InputError(f'image {shared[0]} of the validation set is also in the pool {source}: a leak; take it out of one, or pass --allow-leak')
 
-# %% ../nbs/80_evaluation.ipynb #28167031
+# %% ../nbs/80_evaluation.ipynb #8e98e6bf
 class _Progress:
     "Counts so far, in a file that is written every few seconds and removed at the end."
     def __init__(self, path, question, results):
@@ -67,7 +70,7 @@ class _Progress:
         if self.path and self.path.is_file():
             try: old = json.loads(self.path.read_text())
             except ValueError: old = {}
-            if old.get('question') == self.state['question']: self.state = old
+            if isinstance(old, dict) and old.get('question') == self.state['question']: self.state = old
 
     def add(self, batch, correct):
         s = self.state
@@ -103,12 +106,12 @@ def _remaining(net, val, done, batch_size, workers):
     left = np.arange(done, len(val))
     return load_batches(val, net.preprocess, left, batch_size, workers) if len(left) else (), torch.zeros(2, *net.in_shape)
 
-# %% ../nbs/80_evaluation.ipynb #513fa63c
+# %% ../nbs/80_evaluation.ipynb #d7e9a001
 def _count(net, val, table, work, batch_size, workers, allow_unreadable, allow_leak, progress, checkpoint):
     "Correct answers (results, 2) for all of work, a dict by (w_bits, a_bits, ranges as bytes), and the number of images."
     known, pooled = frozenset() if allow_leak else frozenset(table.digests.to_pylist()), isinstance(val, Pool)
     total = len(val) if pooled else None
-    done = _Progress(checkpoint if pooled else None, (net.hash, pooled and val.fingerprint, batch_size, list(work)), len(work))
+    done = _Progress(checkpoint if pooled else None, (net.hash, pooled and val.fingerprint, batch_size, allow_leak or table.hash, list(work)), len(work))
     batches, example = _remaining(net, val, done.state['done'], batch_size, workers)
     with layout(net.module, example.to(next(net.module.parameters()).device)) as fmt, show_bar(total, done.state['done'], progress, 'evaluation') as bar:
         weights = {w: {} if w == 32 else quantized_weights(net.module, w) for w in {w for _, w, _ in work.values()}}
@@ -119,7 +122,7 @@ def _count(net, val, table, work, batch_size, workers, allow_unreadable, allow_l
             bar.update(len(batch) + len(batch.unreadable))
     return done.finish()
 
-# %% ../nbs/80_evaluation.ipynb #fbebb0a8
+# %% ../nbs/80_evaluation.ipynb #a06f792c
 COLUMNS = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'w_bits', 'a_bits', 'n', 'seed', 'top1', 'top5', 'se', 'images']
 
 def evaluate(
@@ -129,6 +132,9 @@ def evaluate(
     selections: list,  # `Selection`s of this table
     bits=(8, 6, 4),  # each W = A, or a pair (W, A)
     *,
+    ranges=('minmax',),  # range estimators, see the page before
+    pool=None,  # the table's pool, for estimators that look at the chosen images again
+    percentile: float = 99.9,  # of the estimator `percentile`
     batch_size: int = 50,  # images per forward pass
     workers: int = 0,  # decoding processes
     allow_unreadable: bool = False,  # go on when more than 1 % of val cannot be decoded
@@ -141,19 +147,23 @@ def evaluate(
     check_labels(val, net.module)
     if net.hash != table.meta['weights']: raise InputError(f'the table is of {table.meta["network"]} with weights {table.meta["weights"][:12]}, the network has {net.hash[:12]}; make its own table')
     pairs = _as_bits(bits)
-    asked = [(None, 32, 32), *((s, w, a) for s in selections for w, a in pairs)]
-    found = {id(s): table_ranges(table, s) for s in selections}
-    key = lambda s, w, a: (w, a, b'' if s is None else found[id(s)].alpha.tobytes() + found[id(s)].beta.tobytes())
-    work = {key(*q): (found.get(id(q[0])), q[1], q[2]) for q in asked}
+    ranges = [check_estimator(e) for e in ranges]
+    check_percentile(percentile)
+    asked = [(None, '', 32, 32), *((s, e, w, a) for s in selections for e in ranges for w, a in pairs)]
+    seen = {(id(s), e): observe(net, table, s, e, pool=pool, workers=workers) for s in selections for e in ranges}
+    found = {(id(s), e, a): seen[id(s), e].ranges(min(a, 16), percentile) for s in selections for e in ranges for _, a in pairs}
+    of = lambda s, e, w, a: found.get((id(s), e, a))
+    key = lambda s, e, w, a: (w, a, b'' if s is None else of(s, e, w, a).alpha.tobytes() + of(s, e, w, a).beta.tobytes())
+    work = {key(*q): (of(*q), *q[2:]) for q in asked}
     correct, n = _count(net, val, table, work, batch_size, workers, allow_unreadable, allow_leak, progress, checkpoint)
     if n == 0: raise InputError('the validation set holds no readable image; give one that does')
     share = dict(zip(work, 100 * correct / n))
-    rows = [_row(net.name, table.kind, s, w, a, share[key(s, w, a)], n) for s, w, a in asked]
+    rows = [_row(net.name, table.kind, *q, share[key(*q)], n) for q in asked]
     return pd.DataFrame(rows, columns=COLUMNS)
 
-def _row(network, kind, s, w, a, share, n):
+def _row(network, kind, s, estimator, w, a, share, n):
     about = {} if s is None else dict(update=s.settings.get('update', ''), order=s.settings.get('order', ''), n=len(s), seed=s.seed)
-    return dict(network=network, strategy='float' if s is None else s.strategy, sites=kind, ranges='' if s is None else 'minmax', w_bits=w, a_bits=a,
+    return dict(network=network, strategy='float' if s is None else s.strategy, sites=kind, ranges=estimator, w_bits=w, a_bits=a,
                 top1=share[0], top5=share[1], se=standard_error(share[0], n), images=n) | dict(update='', order='', n=0, seed=0) | about
 
 # %% ../nbs/80_evaluation.ipynb #9d18f272

@@ -18,7 +18,7 @@ from torch import nn
 
 from .data import DIGITS_PREPROCESS, InputError, Preprocess
 
-# %% ../nbs/10_models.ipynb #e58e83d3
+# %% ../nbs/10_models.ipynb #215e7665
 def load_weights(
     module: nn.Module,  # changed in place
     path,  # a .safetensors file or a state dict that `torch.load(weights_only=True)` accepts
@@ -32,9 +32,9 @@ def load_weights(
             state = load_file(path)
         else: state = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
-        raise InputError(f'weights {path} cannot be read ({str(e).splitlines()[0][:120]}); give safetensors or a plain state dict') from None
+        raise InputError(f'weights {path} cannot be read ({(str(e) or type(e).__name__).splitlines()[0][:120]}); give safetensors or a plain state dict') from None
     if isinstance(state, dict) and isinstance(state.get('state_dict'), dict): state = state['state_dict']
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
         raise InputError(f'weights {path} are not a state dict (name -> tensor); save module.state_dict()')
     if state and all(k.startswith('module.') for k in state): state = {k[7:]: v for k, v in state.items()}
     _check_fit(module, state, path)

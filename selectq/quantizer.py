@@ -10,12 +10,12 @@ import torch
 
 from .data import InputError
 
-# %% ../nbs/20_quantizer.ipynb #aa2bea1a
+# %% ../nbs/20_quantizer.ipynb #2deabae9
 def check_bits(
     bits: int,  # 2 to 16
 ) -> int:
     "The bits if they are usable. Raises `InputError` otherwise."
-    if isinstance(bits, bool) or int(bits) != bits or not 2 <= bits <= 16: raise InputError(f'bits={bits} cannot be used; give a whole number from 2 to 16')
+    if isinstance(bits, bool) or bits not in range(2, 17): raise InputError(f'bits={bits} cannot be used; give a whole number from 2 to 16')
     return int(bits)
 
 # %% ../nbs/20_quantizer.ipynb #d739f5f9

@@ -125,7 +125,7 @@ def save_selection(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {**head, 'images': images})
 
-# %% ../nbs/60_ranking.ipynb #647e12c9
+# %% ../nbs/60_ranking.ipynb #0a6d471c
 def check_selection(
     selection: Selection,
     table: StatisticsTable,  # that it is to be used with
@@ -134,9 +134,11 @@ def check_selection(
     for what, mine in (('network', table.meta['network']), ('weights', table.meta['weights']), ('table', table.hash)):
         if selection.source[what] != mine:
             raise InputError(f'the selection was made for {what} {selection.source[what][:16]}, this is {what} {mine[:16]}; select again from this table')
+    if len(strange := np.setdiff1d(selection.index, table.index)):
+        raise InputError(f'the selection holds image {strange[0]}, which the table does not; select again from this table')
     return np.searchsorted(table.index, selection.index)
 
-# %% ../nbs/60_ranking.ipynb #f7d42286
+# %% ../nbs/60_ranking.ipynb #9405afe4
 def load_selection(
     path,  # JSON file of `save_selection`
     table: StatisticsTable = None,  # checked against it if given
@@ -145,6 +147,7 @@ def load_selection(
     try:
         m = json.loads(Path(path).read_text())
         images = m.pop('images')
+        if images == []: raise ValueError('it holds no images')
         scores = [i['score'] for i in images]
         source = {k: m[k] for k in ('table', 'weights', 'network', 'kind', 'pool', 'versions')}
         s = Selection(m['strategy'], np.array([i['index'] for i in images], np.int64), [i['name'] for i in images], [i['digest'] for i in images],

@@ -159,7 +159,7 @@ def _fold(x, k, s, q, lo, hi):
             lo[j] = v if v < lo[j] else lo[j]
             hi[j] = v if v > hi[j] else hi[j]
 
-# %% ../nbs/30_statistics.ipynb #07fec3e2
+# %% ../nbs/30_statistics.ipynb #81756319
 @numba.njit(error_model='numpy', cache=True)
 def _reduce(x, out):
     "Mean, population std, min, max of x (n,) float32 into out (4,)."
@@ -171,11 +171,15 @@ def _reduce(x, out):
     for a in range(0, whole, _BLOCK):
         b = min(a + _BLOCK, whole)
         k = np.float32(mean)
-        s[:] = 0
-        q[:] = 0
-        _fold(x[a:b].reshape(-1, _LANES), k, s, q, lo, hi)
         S, Q, c = 0., 0., float(b - a)
-        for j in range(_LANES): S += s[j]; Q += q[j]
+        for again in range(2):
+            s[:] = 0
+            q[:] = 0
+            _fold(x[a:b].reshape(-1, _LANES), k, s, q, lo, hi)
+            S, Q = 0., 0.
+            for j in range(_LANES): S += s[j]; Q += q[j]
+            if again or not S * S / c > .75 * Q: break
+            k = np.float32(k + S / c)  # the block lies far from k (an outlier came first): once more, from its own mean
         d = k + S / c - mean
         t += c
         mean += d * c / t
@@ -215,7 +219,7 @@ def site_statistics(
     low, high = x.aminmax(dim=1)
     return torch.stack([mean, var.sqrt(), low.float(), high.float()], dim=1)
 
-# %% ../nbs/30_statistics.ipynb #aeda3bb1
+# %% ../nbs/30_statistics.ipynb #1f1e8b41
 @dataclass(frozen=True, eq=False)
 class StatisticsTable:
     "The four statistics of every image at every site, and where they come from."
@@ -235,9 +239,9 @@ class StatisticsTable:
 
     @cached_property
     def hash(self) -> str:
-        "SHA-256 of sites, positions and statistics."
+        "SHA-256 of sites, positions, statistics and labels."
         h = hashlib.sha256(json.dumps(self.sites).encode())
-        for a in (self.index, self.stats, self.noise): h.update(np.ascontiguousarray(a))
+        for a in (self.index, self.stats, self.noise, self.labels): h.update(b'' if a is None else np.ascontiguousarray(a))
         return h.hexdigest()
 
     def frame(self):
@@ -339,7 +343,7 @@ def write_json(path, value, keep=False):
 
 def _part(folder, chunk): return folder / f'part-{chunk:06d}.parquet'
 
-# %% ../nbs/30_statistics.ipynb #72ba2274
+# %% ../nbs/30_statistics.ipynb #ec1e4f70
 def load_table(
     folder,  # written by `collect`
 ) -> StatisticsTable:
@@ -353,13 +357,14 @@ def load_table(
     paths = sorted(folder.glob('part-*.parquet'))
     facts = [_read_part(p, meta['settings'], int(p.stem[5:])) for p in paths]
     n = sum(f['rows'] for f in facts if f)
-    if bad := next((p.name for p, f in zip(paths, facts) if f is None), None) or (meta['pool']['images'] or n) != n + len(meta['unreadable']) and 'a missing part':
+    if _read_part(folder / 'noise.parquet', meta['settings'], -1) is None: raise InputError(f'{folder} is damaged (noise.parquet); run the same selectq stats command again to repair it')
+    if bad := next((p.name for p, f in zip(paths, facts) if f is None), None) or meta['images'] != n and 'a missing part':
         raise InputError(f'{folder} is damaged ({bad}); run the same selectq stats command again to repair it')
     stats, at, left = np.empty((n, len(meta['sites']), 4), np.float32), 0, []
     for p, f in zip([*paths, folder / 'noise.parquet'], [*facts, None]):
         try: t = pq.ParquetFile(p, page_checksum_verification=True).read()
         except (OSError, pa.ArrowException) as e: raise InputError(f'{folder} is damaged ({p.name}: {str(e).splitlines()[0]}); delete {p.name} and run the same selectq stats command again') from None
-        block = np.stack([c.to_numpy() for c in t.columns[4:]], 1).reshape(len(t), -1, 4)
+        block = np.stack([c.to_numpy() for c in t.columns[4:]], 1).reshape(len(t), len(meta['sites']), 4)
         if f is None: noise = block
         else: stats[at:at + len(t)] = block; at += len(t); left.append(t.select(['index', 'name', 'digest', 'label']))
     left = pa.concat_tables(left)
