@@ -90,7 +90,7 @@ def _main():
         print('selectq: interrupted; what is whole is kept, run the same command again to go on', file=sys.stderr)
         raise SystemExit(130) from None
 
-# %% ../nbs/90_cli.ipynb #ba1a11e6
+# %% ../nbs/90_cli.ipynb #287ed9f5
 def _network(model, weights, device, fast_decode=False):
     "The network, with weights, on its device."
     import torch
@@ -119,7 +119,7 @@ def _bits(values):
     try: pairs = [tuple(int(b) for b in v.split(':')) * (1 if ':' in v else 2) for v in values]
     except ValueError: raise InputError(f'bits {" ".join(values)} cannot be read; give whole numbers (8 6 4) or pairs (4:8)') from None
     if any(len(p) != 2 for p in pairs): raise InputError(f'bits {" ".join(values)} cannot be read; give whole numbers (8 6 4) or pairs (4:8)')
-    return [tuple(b if b == 32 else check_bits(b) for b in p) for p in pairs]
+    return [tuple(map(check_bits, p)) for p in pairs]
 
 # %% ../nbs/90_cli.ipynb #303c0862
 @contextmanager
