@@ -10,14 +10,13 @@ sys.path.append(sys.path.pop(0))  # behind the standard library, which has a sta
 import argparse
 import os
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from common import save
+from common import save, seconds
 from selectq.clustering import SelectQSettings
 from selectq.data import open_pool, load_batches
 from selectq.models import load_network
@@ -33,11 +32,12 @@ def enlarge(pool, factor, folder):
     return open_pool(folder)
 
 
-def rate(pool, preprocess, images, workers):
-    "Images per second."
-    start = time.perf_counter()
-    for _ in load_batches(pool, preprocess, np.arange(min(images, len(pool))), 32, workers): pass
-    return min(images, len(pool)) / (time.perf_counter() - start)
+def rate(pool, preprocess, images, workers, repeats=5):
+    "Images per second, the median of several readings."
+    images = min(images, len(pool))
+    def once():
+        for _ in load_batches(pool, preprocess, np.arange(images), 32, workers): pass
+    return images / np.median([seconds(once) for _ in range(repeats)])
 
 
 def overlap(a, b): return len(set(a.index) & set(b.index)) / len(a)

@@ -34,13 +34,15 @@ class Site:
     mean: float  # of all values
     std: float  # of all values, population
 
-# %% ../nbs/75_estimators.ipynb #8fb5c956
+# %% ../nbs/75_estimators.ipynb #ed13d0b4
 def chosen_rows(
     table: StatisticsTable,  # of the pool
     selection: Selection = None,  # chosen from this table; the whole pool when None
-) -> np.ndarray:  # (n,) int64 rows of the table, ascending: the order of choosing plays no part
-    "Rows of the chosen images. Raises `InputError` for a selection of another table."
-    return np.arange(len(table)) if selection is None else np.sort(check_selection(selection, table))
+) -> np.ndarray:  # (n,) int64 rows of the table, ascending, each once: the order of choosing plays no part
+    "Rows of the chosen images. Raises `InputError` for a selection of another table, or an empty one."
+    rows = np.arange(len(table)) if selection is None else np.unique(check_selection(selection, table))
+    if not len(rows): raise InputError('the selection holds no images; choose at least one')
+    return rows
 
 # %% ../nbs/75_estimators.ipynb #561fdd36
 def site_facts(
@@ -146,12 +148,13 @@ class Histogram:
             if low < self.low: self.low, self.counts = self.low - width, np.concatenate([empty, pairs])
             else: self.high, self.counts = self.high + width, np.concatenate([pairs, empty])
 
-# %% ../nbs/75_estimators.ipynb #b77f69c4
+# %% ../nbs/75_estimators.ipynb #a89de056
 def quantile(
     h: Histogram,
     q: float,  # share, 0 to 1
 ) -> float:  # within one bin of numpy.quantile of the values
-    "The value at a share of the ranks, as numpy defines it."
+    "The value at a share of the ranks, as numpy defines it; 0 of nothing."
+    if not len(h): return 0.
     width, counts = (h.high - h.low) / len(h.counts), h.counts.copy()
     zero = min(int(-h.low / (width or 1)), len(counts) - 1)  # the bin of 0
     counts[zero] += h.zeros
@@ -172,7 +175,7 @@ def percentile_range(
     if percentile == 100: return h.low, h.high
     return quantile(h, 1 - percentile / 100) if h.low < 0 else 0., quantile(h, percentile / 100)
 
-# %% ../nbs/75_estimators.ipynb #b8ae87f4
+# %% ../nbs/75_estimators.ipynb #678c5d27
 def squared_error(
     h: Histogram,
     alpha: np.ndarray,  # (m,) lower ends, <= 0
@@ -183,7 +186,8 @@ def squared_error(
     delta, z = (v.numpy()[:, None] for v in scale_offset(torch.as_tensor(alpha), torch.as_tensor(beta), bits))
     u = h.edges / delta - z + 2. ** (bits - 1)  # (m, bins + 1): edges in steps from the lowest level
     m = np.clip(np.round(u), 0, 2 ** bits - 1)
-    G = delta ** 3 * (m / 12 + (u - m) ** 3 / 3)
+    off = u - m
+    G = delta ** 3 * (m / 12 + off * off * off / 3)
     width = max((h.high - h.low) / len(h.counts), 1e-300)
     return np.where(alpha < beta, np.diff(G) @ h.counts / (width * max(len(h), 1)), np.inf)
 
@@ -223,7 +227,7 @@ def divergences(
         kl.append(np.inf if rest and not last else (own - cross) / N + np.log(max(run[0][i], 1) / N))
     return kept, np.array(kl)
 
-# %% ../nbs/75_estimators.ipynb #df3dfed3
+# %% ../nbs/75_estimators.ipynb #de6739b5
 def entropy_range(
     h: Histogram,  # over [0, high], or symmetric over [-high, high]
     bits: int,  # 2 to 16
@@ -233,7 +237,7 @@ def entropy_range(
     if h.low < 0: counts, levels = counts[half:] + counts[half - 1::-1], levels // 2  # of |x|
     if not counts.any(): return h.low, h.high
     kept, kl = divergences(counts, levels)
-    T = (kept[::-1][kl[::-1].argmin()] + .5) * h.high / len(counts)
+    T = float(kept[::-1][kl[::-1].argmin()] + .5) * h.high / len(counts)
     return (-T if h.low < 0 else 0.), T
 
 # %% ../nbs/75_estimators.ipynb #a873994a
@@ -288,13 +292,13 @@ class Observation:
 
     def __repr__(self): return f'Observation({self.estimator}: {len(self.sites)} {self.observed.kind} sites, {"no pass" if self.kept[0] is None else self.kept[0]})'
 
-# %% ../nbs/75_estimators.ipynb #17220ae2
+# %% ../nbs/75_estimators.ipynb #b8f83ccf
 def _own_chosen(batches, index):
     "The images at `index`, ascending, from a user's own batches."
     for b in own_batches(batches):
         at = np.flatnonzero(np.isin(b.index, index))
         if len(at): yield replace(b, index=b.index[at], names=[b.names[i] for i in at], digests=[b.digests[i] for i in at], images=b.images[at], labels=None)
-        if b.index[-1] >= index[-1]: return
+        if b.index.max(initial=-1) >= index[-1]: return
 
 # %% ../nbs/75_estimators.ipynb #63e52fa3
 def _checked(batches, table, rows):
