@@ -6,6 +6,7 @@ os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", MPLBACKEND="agg") 
 import io
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -21,6 +22,9 @@ from selectq.data import open_pool
 from selectq.models import build_network, load_network
 
 CLASSES = [str(k) for k in range(10)]
+
+# Where the tests run in the background, Ctrl-C is ignored and the processes they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def call(command, **places):
