@@ -6,7 +6,7 @@
 __all__ = ['Update', 'Order', 'Granularity', 'SelectQSettings', 'step_size', 'Clustering', 'cluster']
 
 # %% ../nbs/50_clustering.ipynb #dca1b6b7
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numba

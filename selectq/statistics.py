@@ -488,9 +488,9 @@ def _chunks(meta):
     "Chunk numbers of a pool."
     return range(-(-meta['pool']['images'] // meta['chunk']))
 
-def _missing(folder, meta):
-    "Chunks that have no whole part."
-    return [c for c in _chunks(meta) if _read_part(_part(folder, c), meta['settings'], c) is None]
+def _parts(folder, meta):
+    "Facts of the whole part of each chunk, None where there is none."
+    return {c: _read_part(_part(folder, c), meta['settings'], c) for c in _chunks(meta)}
 
 def _positions(chunks, meta):
     "Positions of the images in the given chunks."
@@ -579,10 +579,12 @@ def traverse(
 ) -> Path:  # the folder
     "Traverse the pool once and write the statistics table. The same call resumes; under torchrun, processes share the work."
     net, folder, (rank, world) = as_network(net), Path(out), ranks()
+    own = not (isinstance(pool, Pool) or hasattr(pool, 'column_names'))
+    if own and world > 1: raise InputError('batches of your own cannot be shared among processes; give a Pool, or start one process')
     for name, v in dict(batch_size=batch_size, chunk=chunk, noise=noise).items():
         if v < 1: raise InputError(f'{name}={v} is below 1; give at least 1')
-    if hasattr(pool, 'column_names'): pool = open_pool(pool)
-    if own := not isinstance(pool, Pool):
+    if not own: pool = open_pool(pool)
+    if own:
         first, batches = first_of(own_batches(pool))
         noise_batch, facts = _noise_like(first.images, noise, seed), {'source': type(pool).__name__, 'fingerprint': None, 'images': None}
     else: noise_batch, facts = noise_images(net.preprocess, noise, seed), {'source': pool.source, 'fingerprint': pool.fingerprint, 'images': len(pool)}
@@ -590,14 +592,12 @@ def traverse(
     stamps = [] if own else pool.stamps()
     meta = _describe(net, sites, find_sites(net.module, sites, example), facts, batch_size, chunk, noise, seed)
     new = rank == 0 and _open_folder(folder, meta)
-    if own and world > 1: raise InputError('batches of your own cannot be shared among processes; give a Pool, or start one process')
     if own and not new: raise InputError(f'{folder} exists, and batches of your own cannot be resumed; give another folder')
     lost = []  # unreadable so far, also in earlier runs
     if not own:
-        missing = _from_first(None if rank else _missing(folder, meta))
-        kept = [_read_part(_part(folder, c), meta['settings'], c) for c in _chunks(meta) if c not in set(missing)]
-        lost = [tuple(u) for f in kept if f for u in f['unreadable']]
-        todo = _positions(missing[rank::world], meta)
+        parts = _from_first(None if rank else _parts(folder, meta))
+        lost = [tuple(u) for f in parts.values() if f for u in f['unreadable']]
+        todo = _positions([c for c, f in parts.items() if f is None][rank::world], meta)
         batches = load_batches(pool, net.preprocess, todo, batch_size, workers, chunk) if len(todo) else []
     clock, total = Clock(batches), facts['images']
     try:
