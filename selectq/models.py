@@ -100,23 +100,37 @@ def default_preprocess(module: nn.Module) -> Preprocess:
     if size == 32: return Preprocess(32, 32, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
     return Preprocess(round(size / 0.875), size)
 
-# %% ../nbs/10_models.ipynb #46fe471d
+# %% ../nbs/10_models.ipynb #fa86adf1
 PAPER_NAMES = {'ResNet18': 'resnet18', 'ResNet50': 'resnet50', 'SENet': 'senet16', 'MobileNetV2': 'mobilenetv2_w1',
                'MobileNetV3': 'mobilenetv3_large_w1', 'ShuffleNet': 'shufflenet_g1_w1', 'SqueezeNet': 'squeezenet_v1_0',
                'MnasNet': 'mnasnet_b1', 'MENet': 'menet108_8x1_g3'}
 
-# %% ../nbs/10_models.ipynb #68dd9760
+# %% ../nbs/10_models.ipynb #1cccd6f0
+def _resnet8():
+    from pytorchcv.models.resnet_cifar import get_resnet_cifar  # one unit per stage
+    return get_resnet_cifar(num_classes=10, blocks=8, bottleneck=False, model_name='resnet8')
+
+def _mobilenetv2_cifar10():
+    from pytorchcv.models.mobilenetv2 import MobileNetV2
+    net = MobileNetV2([[16], [16, 16], [24, 24], [48, 48]], 16, 192, remove_exp_conv=False, in_size=(32, 32), num_classes=10)
+    net.features.init_block.conv.stride = (1, 1)
+    net.features.final_pool = nn.AdaptiveAvgPool2d(1)  # 192 x 4 x 4 -> 192 x 1 x 1
+    return net
+
+_OWN = {'digits': _resnet8, 'mobilenetv2_cifar10': _mobilenetv2_cifar10}
+
+# %% ../nbs/10_models.ipynb #ea44b97d
 def build_network(
-    name: str,  # a pytorchcv name, a name of the paper, or `digits`
+    name: str,  # a pytorchcv name, a name of the paper, `digits` or `mobilenetv2_cifar10`
 ) -> Network:  # random weights
     "Build a network without its weights. Raises `InputError` for an unknown name, with near ones."
-    if name == 'digits':
-        from pytorchcv.models.resnet_cifar import get_resnet_cifar  # ResNet-8: one unit per stage
-        return Network(name, get_resnet_cifar(num_classes=10, blocks=8, bottleneck=False, model_name='resnet8'), DIGITS_PREPROCESS)
+    if name in _OWN:
+        module = _OWN[name]()
+        return Network(name, module, DIGITS_PREPROCESS if name == 'digits' else default_preprocess(module))
     from pytorchcv.model_provider import _models
     known = PAPER_NAMES.get(name, name)
     if known not in _models:
-        near = difflib.get_close_matches(name, [*PAPER_NAMES, *_models, 'digits'], 3)
+        near = difflib.get_close_matches(name, [*PAPER_NAMES, *_models, *_OWN], 3)
         raise InputError(f'network {name!r} is unknown; ' + (f'did you mean {", ".join(near)}?' if near else 'give a pytorchcv name, or digits'))
     module = _models[known](pretrained=False)
     return Network(known, module, default_preprocess(module))
