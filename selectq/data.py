@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DIGITS_PREPROCESS', 'EXTENSIONS', 'InputError', 'decode_image', 'Preprocess', 'Pool', 'image_digest', 'DigitsPool',
-           'FolderPool', 'ParquetPool', 'TarPool', 'DatasetPool', 'read_classes', 'open_pool', 'Batch', 'cut',
-           'load_batches', 'shared_images']
+           'FolderPool', 'ParquetPool', 'TarPool', 'DatasetPool', 'read_classes', 'open_pool', 'PartPool', 'limit_pool',
+           'Batch', 'cut', 'load_batches', 'shared_images']
 
 # %% ../nbs/00_data.ipynb #bfbe5340
 import hashlib, io, json, os, re, tarfile
@@ -320,6 +320,37 @@ def open_pool(
     if shards and (len(shards) > 1 or found & set(EXTENSIONS)):
         raise InputError(f'{source} holds {" and ".join(shards)} files' + (' beside images' if found & set(EXTENSIONS) else '') + '; give a folder with one kind')
     return kinds[shards[0]](path, classes) if shards else FolderPool(path, classes)
+
+# %% ../nbs/00_data.ipynb #d11c1c03
+class PartPool(Pool):
+    "Some images of a pool, by position."
+
+    def __init__(self, pool, index):
+        self.pool, self.index = pool, np.asarray(index, np.int64)
+        if not len(self.index): raise InputError(f'the part of {pool.source} holds no images; take at least one')
+        if self.index.min() < 0 or self.index.max() >= len(pool): raise InputError(f'position {self.index.max()} is not in {pool.source}, which holds {len(pool)} images; take positions below that')
+        self.source, self.classes = f'{pool.source} ({len(self.index)} of {len(pool)})', pool.classes
+        self.labels = None if pool.labels is None else pool.labels[self.index]
+
+    def __len__(self): return len(self.index)
+    def name(self, i): return self.pool.name(int(self.index[i]))
+    def content(self, i): return self.pool.content(int(self.index[i]))
+    def image(self, i, at_least=None): return self.pool.image(int(self.index[i]), at_least)
+    def sizes(self): return self.pool.sizes()[self.index]
+    def files_read(self): return self.pool.files_read()
+
+    @cached_property
+    def fingerprint(self): return hashlib.sha256(self.pool.fingerprint.encode() + self.index.tobytes()).hexdigest()
+
+def limit_pool(
+    pool: Pool,
+    n: int = None,  # images to keep, all when None
+    seed: int = 0,  # of the draw
+) -> Pool:  # in the order of the pool
+    "n images of a pool at random; the pool itself when it holds no more."
+    if n is None or n >= len(pool): return pool
+    if n < 1: raise InputError(f'limit={n} leaves no images; give 1 or more')
+    return PartPool(pool, np.sort(np.random.default_rng(seed).permutation(len(pool))[:n]))
 
 # %% ../nbs/00_data.ipynb #a2b48b86
 @dataclass(frozen=True)
