@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ModelArg', 'PoolArg', 'ValArg', 'Weights', 'Sites', 'Classes', 'Workers', 'Device', 'Unreadable', 'Leak', 'Bits',
-           'FastDecode', 'Estimators', 'Percentile', 'BatchSize', 'Number', 'Update', 'Order', 'Granularity',
-           'Centroids', 'Gamma', 'LambdaMin', 'LambdaMax', 'TBatch', 'Seed', 'Shuffle', 'app', 'main', 'stats', 'info',
-           'select', 'evaluate', 'run', 'demo']
+           'FastDecode', 'Estimators', 'Percentile', 'Fold', 'CorrectBias', 'EdgeBits', 'Inputs', 'BatchSize', 'Number',
+           'Update', 'Order', 'Granularity', 'Centroids', 'Gamma', 'LambdaMin', 'LambdaMax', 'TBatch', 'Seed',
+           'Shuffle', 'app', 'main', 'stats', 'info', 'select', 'evaluate', 'run', 'demo']
 
 # %% ../nbs/90_cli.ipynb #dff5bd64
 import json, os, re, sys, warnings
@@ -29,7 +29,7 @@ class _Spread(TyperCommand):
             out.append(a)
         return super().parse_args(ctx, out)
 
-# %% ../nbs/90_cli.ipynb #1171442a
+# %% ../nbs/90_cli.ipynb #dbcc2317
 ModelArg = Annotated[str, typer.Argument(metavar='MODEL', help='A pytorchcv name, a name of the paper (ResNet18), or digits.')]
 PoolArg = Annotated[str, typer.Argument(metavar='POOL', help='Images to choose from: a folder, a Parquet file or folder of them, or digits.')]
 ValArg = Annotated[str, typer.Argument(metavar='VAL', help='Labelled images to evaluate on: as POOL, with classes.')]
@@ -44,6 +44,10 @@ Bits = Annotated[List[str], typer.Option(metavar='BITS...', help='Bit widths, W 
 FastDecode = Annotated[bool, typer.Option('--fast-decode', help='Decode large JPEGs at a fraction of their size: faster, nearly the same statistics.')]
 Estimators = Annotated[List[str], typer.Option('--ranges', help='Range estimator: minmax, ema, aciq-gauss, aciq-laplace, percentile, mse or entropy; may be given several times.')]
 Percentile = Annotated[float, typer.Option(help='Of --ranges percentile.')]
+Fold = Annotated[bool, typer.Option('--fold-batchnorm', help='Fold BatchNorm into the layers before it; alike for stats and evaluate.')]
+CorrectBias = Annotated[bool, typer.Option('--correct-bias', help="Put the mean of each channel's weights back after quantization.")]
+EdgeBits = Annotated[Optional[int], typer.Option(metavar='BITS', help='Least bits of the first and the last layer, 8 in many papers. Default: as the others.')]
+Inputs = Annotated[str, typer.Option(help='What a site gets while its range is looked for: float, or quantized (slower; reads the chosen images again).')]
 BatchSize = Annotated[int, typer.Option(min=1, help='Images per forward pass.')]
 
 # %% ../nbs/90_cli.ipynb #35713a2d
@@ -90,15 +94,16 @@ def _main():
         print('selectq: interrupted; what is whole is kept, run the same command again to go on', file=sys.stderr)
         raise SystemExit(130) from None
 
-# %% ../nbs/90_cli.ipynb #287ed9f5
-def _network(model, weights, device, fast_decode=False):
+# %% ../nbs/90_cli.ipynb #aa4a9d2c
+def _network(model, weights, device, fast_decode=False, fold=False):
     "The network, with weights, on its device."
     import torch
     from dataclasses import replace
     from selectq.data import InputError
-    from selectq.models import load_network
+    from selectq.models import fold_batchnorm, load_network
     if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'cpu'
     net = load_network(model, weights)
+    if fold: net = fold_batchnorm(net)
     if fast_decode: net = replace(net, preprocess=replace(net.preprocess, draft=True))
     try: net.module.to(device)
     except (RuntimeError, AssertionError) as e: raise InputError(f'device {device} cannot be used ({str(e).splitlines()[0][:80]}); use cpu') from None
@@ -135,25 +140,26 @@ def _processes(device='auto'):
     try: yield torch.distributed.get_rank(), f'cuda:{local}' if cuda else device
     finally: torch.distributed.destroy_process_group()
 
-# %% ../nbs/90_cli.ipynb #3b549451
+# %% ../nbs/90_cli.ipynb #5c677885
 @app.command()
 def stats(model: ModelArg, pool: PoolArg,
           out: Annotated[str, typer.Option(help='Folder for the statistics table.')],
           weights: Weights = None, sites: Sites = 'activation', classes: Classes = None, batch_size: BatchSize = 32, workers: Workers = 2, device: Device = 'auto',
           chunk: Annotated[int, typer.Option(help='Images per part of the table.')] = 1024,
           noise: Annotated[int, typer.Option(help='Noise images for initial centroids; the most centroids a selection can use.')] = 100,
-          fast_decode: FastDecode = False, allow_unreadable: Unreadable = False):
+          fast_decode: FastDecode = False, fold_batchnorm: Fold = False, allow_unreadable: Unreadable = False):
     "Traverse POOL once and keep four statistics of every image at every site. Run again to resume."
     images = _pool(pool, 'train', classes)
     from selectq.statistics import check_site_kind, traverse
     check_site_kind(sites)
     with _processes(device) as (rank, device):
-        net = _network(model, weights, device, fast_decode)
+        net = _network(model, weights, device, fast_decode, fold_batchnorm)
         traverse(net, images, sites, out, batch_size=batch_size, workers=workers, chunk=chunk, noise=noise, allow_unreadable=allow_unreadable)
     if rank: return
+    from selectq.models import count_batchnorm
     m = json.loads((Path(out) / 'meta.json').read_text())
     print(f'{out}: {m["images"]:,} images x {len(m["sites"])} {sites} sites of {net.name}, {m["seconds"]:.1f} s, {m["waiting"] / max(m["seconds"], .1):.0%} of them waiting for images'
-          + (f', {len(u)} unreadable' if (u := m['unreadable']) else ''))
+          + (f', {len(u)} unreadable' if (u := m['unreadable']) else '') + (f', {count_batchnorm(net.module)} BatchNorms not folded' if fold_batchnorm else ''))
 
 # %% ../nbs/90_cli.ipynb #79878a5a
 @app.command()
@@ -184,7 +190,7 @@ def select(table: Annotated[str, typer.Argument(metavar='STATS', help='Folder ma
     dead = [w for site in (selection.wins or {}).values() for w in site].count(0)
     print(f'{out}: {len(selection):,} images ({strategy})' + (f', {dead} of {centroids * len(selection.wins)} centroids never won' if selection.wins else ''))
 
-# %% ../nbs/90_cli.ipynb #c2ad5ff7
+# %% ../nbs/90_cli.ipynb #7d0c2418
 def _write_results(results, path, facts):
     "results.csv whole or not at all, and beside it what the run used."
     from selectq.statistics import write_json, written_aside
@@ -193,45 +199,52 @@ def _write_results(results, path, facts):
     with written_aside(path) as aside: results.to_csv(aside, index=False)
     write_json(path.with_suffix('.json'), facts)
 
+def _settings(correct_bias, edge_bits, inputs):
+    from selectq.calibration import QuantizationSettings
+    return QuantizationSettings(correct_bias, edge_bits, inputs)
+
 def _facts(net, val, table, **settings):
     "What a run used."
     from selectq.statistics import versions
     return dict(network=net.name, weights=net.hash, preprocess=asdict(net.preprocess), table=table.hash, pool=table.meta['pool'],
                 val=dict(source=val.source, fingerprint=val.fingerprint, images=len(val)), settings=settings, versions=versions())
 
-def _show(results):
-    "Print the results, seeds gathered."
+def _show(results, settings):
+    "Print the results, seeds gathered, and the settings where they are not the usual ones."
     from selectq.evaluation import summarise
-    cols = ['strategy', 'update', 'order', 'ranges', 'n', 'w_bits', 'a_bits', 'seeds', 'top1', 'sd', 'min', 'max', 'se']
+    cols = ['strategy', 'update', 'order', 'ranges', *[k for k, v in asdict(settings).items() if v != asdict(type(settings)())[k]],
+            'n', 'w_bits', 'a_bits', 'seeds', 'top1', 'sd', 'min', 'max', 'se']
     print(summarise(results)[cols].to_string(index=False, float_format='%.2f', na_rep=''))
 
-# %% ../nbs/90_cli.ipynb #8f3755e0
+# %% ../nbs/90_cli.ipynb #4c06b23f
 @app.command(cls=_Spread)
 def evaluate(model: ModelArg, val: ValArg,
              stats: Annotated[str, typer.Option(help='Folder made by selectq stats.')],
              selection: Annotated[List[str], typer.Option(help='Selection of that table; may be given several times.')],
              bits: Bits = ['8', '6', '4'], out: Annotated[Optional[str], typer.Option(help='CSV file for the results.')] = None,
              ranges: Estimators = ['minmax'], percentile: Percentile = 99.9,
-             pool: Annotated[Optional[str], typer.Option(help="The table's pool, for range estimators that look at the chosen images again.")] = None,
+             pool: Annotated[Optional[str], typer.Option(help="The table's pool, for range estimators and --inputs quantized, which look at the chosen images again.")] = None,
+             fold_batchnorm: Fold = False, correct_bias: CorrectBias = False, edge_bits: EdgeBits = None, inputs: Inputs = 'float',
              weights: Weights = None, classes: Classes = None, batch_size: BatchSize = 50, workers: Workers = 2, device: Device = 'auto',
              allow_unreadable: Unreadable = False, allow_leak: Leak = False):
     "Accuracy of MODEL on VAL, calibrated with each selection, at each bit width."
-    pairs, images = _bits(bits), _pool(val, 'val', classes)
+    pairs, settings, images = _bits(bits), _settings(correct_bias, edge_bits, inputs), _pool(val, 'val', classes)
     if out and Path(out).is_dir(): _refuse(f'{out} is a folder; give a CSV file')
     from selectq.evaluation import evaluate as run_evaluation
     from selectq.ranking import load_selection
     from selectq.statistics import load_table
     table = load_table(stats)
     chosen = [load_selection(s, table) for s in selection]
-    net = _network(model, weights, device)
+    net = _network(model, weights, device, fold=fold_batchnorm)
     again = None if pool is None else _pool(pool, 'train', classes)
-    results = run_evaluation(net, images, table, chosen, pairs, ranges=ranges, pool=again, percentile=percentile, batch_size=batch_size, workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak,
+    results = run_evaluation(net, images, table, chosen, pairs, ranges=ranges, pool=again, percentile=percentile, settings=settings, batch_size=batch_size, workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak,
                              checkpoint=Path(out).with_suffix('.partial.json') if out else None)
-    if out: _write_results(results, out, _facts(net, images, table, bits=pairs, selections=selection, ranges=ranges, percentile=percentile, batch_size=batch_size))
-    _show(results)
+    if out: _write_results(results, out, _facts(net, images, table, bits=pairs, selections=selection, ranges=ranges, percentile=percentile, batch_size=batch_size,
+                                                                 fold_batchnorm=fold_batchnorm, **asdict(settings)))
+    _show(results, settings)
 
-# %% ../nbs/90_cli.ipynb #4f82b6f1
-def _run(net, pool, val, out, n, pairs, readings, random_seeds, sites, ranges, percentile, batch_size, workers, allow_unreadable, allow_leak):
+# %% ../nbs/90_cli.ipynb #69764221
+def _run(net, pool, val, out, n, pairs, readings, random_seeds, sites, ranges, percentile, settings, folded, batch_size, workers, allow_unreadable, allow_leak):
     "Statistics, selections, evaluation; writes stats/, selection*.json, results.csv and comparison.png into out."
     from selectq import ranking
     from selectq.data import InputError, shared_images
@@ -254,38 +267,43 @@ def _run(net, pool, val, out, n, pairs, readings, random_seeds, sites, ranges, p
     for r, s in zip(readings, chosen):
         ranking.save_selection(s, out / ('selection.json' if r is readings[0] else f'selection_{r.update}_{r.order}.json'))
     chosen += [ranking.select_random(table, n, seed) for seed in range(random_seeds)]
-    results = evaluate(net, val, table, chosen, pairs, ranges=ranges, pool=pool, percentile=percentile, batch_size=batch_size, workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak, checkpoint=out / 'results.partial.json')
-    _write_results(results, out / 'results.csv', _facts(net, val, table, n=n, bits=pairs, sites=sites, ranges=ranges, percentile=percentile, random_seeds=random_seeds, readings=[asdict(r) for r in readings]))
+    results = evaluate(net, val, table, chosen, pairs, ranges=ranges, pool=pool, percentile=percentile, settings=settings, batch_size=batch_size, workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak, checkpoint=out / 'results.partial.json')
+    _write_results(results, out / 'results.csv', _facts(net, val, table, n=n, bits=pairs, sites=sites, ranges=ranges, percentile=percentile, random_seeds=random_seeds, readings=[asdict(r) for r in readings],
+                                                       fold_batchnorm=folded, **asdict(settings)))
     fig = plot_comparison(results[results.ranges.isin(['', ranges[0]])])[0].figure
     fig.savefig(out / 'comparison.png', dpi=120)
-    _show(results)
+    _show(results, settings)
     print(f'\n{out}: results.csv, selection.json, comparison.png; stats/ serves further selections without a forward pass')
 
-# %% ../nbs/90_cli.ipynb #dedd6436
+# %% ../nbs/90_cli.ipynb #0774d21a
 @app.command(cls=_Spread)
 def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bits = ['8', '6', '4'],
         random_seeds: Annotated[int, typer.Option(help='Random selections of the same size to compare with.')] = 5,
         out: Annotated[str, typer.Option(help='Folder for the report.')] = 'report',
         both_readings: Annotated[bool, typer.Option('--both-readings', help="Also the text's reading: shift, lowest.")] = False,
-        ranges: Estimators = ['minmax'], percentile: Percentile = 99.9, weights: Weights = None, sites: Sites = 'activation', classes: Classes = None, update: Update = 'additive', order: Order = 'highest', granularity: Granularity = 'image',
+        ranges: Estimators = ['minmax'], percentile: Percentile = 99.9, fold_batchnorm: Fold = False, correct_bias: CorrectBias = False, edge_bits: EdgeBits = None,
+        inputs: Inputs = 'float', weights: Weights = None, sites: Sites = 'activation', classes: Classes = None, update: Update = 'additive', order: Order = 'highest', granularity: Granularity = 'image',
         centroids: Centroids = 10, gamma: Gamma = 1.0, lambda_min: LambdaMin = 0.001, lambda_max: LambdaMax = 0.1, seed: Seed = 0,
         batch_size: BatchSize = 50, workers: Workers = 2, device: Device = 'auto', allow_unreadable: Unreadable = False, allow_leak: Leak = False):
     "From POOL to the accuracy of the calibrated MODEL on VAL: stats, select and evaluate, with random selection beside it."
-    pairs, images, labelled = _bits(bits), _pool(pool, 'train', classes), _pool(val, 'val', classes)
+    pairs, settings = _bits(bits), _settings(correct_bias, edge_bits, inputs)
+    images, labelled = _pool(pool, 'train', classes), _pool(val, 'val', classes)
     from dataclasses import replace
     from selectq.clustering import SelectQSettings
     first = SelectQSettings(update, order, granularity, centroids, gamma, lambda_min, lambda_max, seed=seed)
     readings = [first, replace(first, update='shift', order='lowest')] if both_readings else [first]
-    _run(_network(model, weights, device), images, labelled, Path(out), n, pairs, readings, random_seeds, sites, ranges, percentile, batch_size, workers, allow_unreadable, allow_leak)
+    net = _network(model, weights, device, fold=fold_batchnorm)
+    _run(net, images, labelled, Path(out), n, pairs, readings, random_seeds, sites, ranges, percentile, settings, fold_batchnorm, batch_size, workers, allow_unreadable, allow_leak)
 
-# %% ../nbs/90_cli.ipynb #0bafb714
+# %% ../nbs/90_cli.ipynb #681b1af0
 @app.command()
 def demo(out: Annotated[str, typer.Option(help='Folder for the report.')] = 'selectq-demo'):
     "The digits and a small network: full precision, 20 random sets, SelectQ in both readings, at W8A8 to W3A3."
     from selectq.clustering import SelectQSettings
     readings = [SelectQSettings(), SelectQSettings(update='shift', order='lowest')]
     pairs = [(b, b) for b in (8, 6, 4, 3)]
-    _run(_network('digits', None, 'cpu'), _pool('digits', 'train', None), _pool('digits', 'val', None), Path(out), 10, pairs, readings, 20, 'activation', ['minmax'], 99.9, 100, 0, False, False)
+    _run(_network('digits', None, 'cpu'), _pool('digits', 'train', None), _pool('digits', 'val', None), Path(out), 10, pairs, readings, 20, 'activation', ['minmax'], 99.9,
+         _settings(False, None, 'float'), False, 100, 0, False, False)
 
 # %% ../nbs/90_cli.ipynb #71e7975d
 if __name__ == '__main__' and '__file__' in globals(): _main()  # as a script, not in a notebook

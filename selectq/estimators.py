@@ -7,7 +7,7 @@ __all__ = ['BINS', 'Estimator', 'Site', 'chosen_rows', 'site_facts', 'aciq_facto
            'quantile', 'percentile_range', 'squared_error', 'mse_range', 'divergences', 'entropy_range',
            'check_estimator', 'check_percentile', 'Observation', 'observe', 'estimate_ranges']
 
-# %% ../nbs/75_estimators.ipynb #f34bbc75
+# %% ../nbs/75_estimators.ipynb #068fcece
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,12 +16,12 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from .calibration import Ranges, table_ranges
+from .calibration import QuantizationSettings, Ranges, activation_quantizer, network_weights, per_site, site_bits, swapped, table_ranges
 from .data import InputError, Pool, load_batches, open_pool
 from .models import as_network
-from .quantizer import check_bits, scale_offset
+from .quantizer import scale_offset
 from .ranking import Selection, check_selection
-from .statistics import SiteHooks, StatisticsTable, first_of, inference, layout, own_batches
+from .statistics import SiteHooks, StatisticsTable, first_of, inference, layout, own_batches, site_statistics
 
 # %% ../nbs/75_estimators.ipynb #e6d23c32
 @dataclass(frozen=True)
@@ -44,16 +44,20 @@ def chosen_rows(
     if not len(rows): raise InputError('the selection holds no images; choose at least one')
     return rows
 
-# %% ../nbs/75_estimators.ipynb #561fdd36
+# %% ../nbs/75_estimators.ipynb #321bc690
+def _facts(stats):
+    "Facts of every site from the statistics (n, sites, 4) of n images."
+    mean, std, low, high = np.moveaxis(stats.astype(np.float64), 2, 0)  # (n, sites) each
+    pooled = np.sqrt((std ** 2 + (mean - mean.mean(0)) ** 2).mean(0))
+    columns = low.min(0), high.max(0), low.mean(0), high.mean(0), mean.mean(0), pooled
+    return [Site(*row) for row in np.stack(columns, 1).tolist()]
+
 def site_facts(
     table: StatisticsTable,  # of the pool
     selection: Selection = None,  # chosen from this table; the whole pool when None
 ) -> list:  # of `Site`, in call order
     "The facts of every site over the chosen images, in float64."
-    mean, std, low, high = np.moveaxis(table.stats[chosen_rows(table, selection)].astype(np.float64), 2, 0)  # (n, sites) each
-    pooled = np.sqrt((std ** 2 + (mean - mean.mean(0)) ** 2).mean(0))
-    columns = low.min(0), high.max(0), low.mean(0), high.mean(0), mean.mean(0), pooled
-    return [Site(*row) for row in np.stack(columns, 1).tolist()]
+    return _facts(table.stats[chosen_rows(table, selection)])
 
 # %% ../nbs/75_estimators.ipynb #b6d327f3
 _SLOPE = {'gauss': lambda k, m: math.exp(-k * k / 2) / math.sqrt(2 * math.pi) - k * math.erfc(k / math.sqrt(2)) / 2 - k / (6 * 4 ** m),
@@ -269,7 +273,7 @@ def check_percentile(percentile: float) -> float:
     if isinstance(percentile, bool) or not 50 < percentile <= 100: raise InputError(f'percentile={percentile} cannot be used; give a number above 50, up to 100')
     return float(percentile)
 
-# %% ../nbs/75_estimators.ipynb #38f4eeac
+# %% ../nbs/75_estimators.ipynb #68b16eca
 @dataclass(frozen=True, eq=False)
 class Observation:
     "What an estimator keeps of the chosen images: ranges for any number of bits follow without another pass."
@@ -279,12 +283,12 @@ class Observation:
     kept: list  # a `Histogram` or `Deviation` per site, or None
 
     def ranges(self,
-        bits: int,  # 2 to 16
+        bits,  # 2 to 16, one number or one per site
         percentile: float = 99.9,  # of `percentile`: above 50, up to 100
     ) -> Ranges:
         "The range of every site."
-        o, bits, percentile = self.observed, check_bits(bits), check_percentile(percentile)
-        found = [_RANGE[self.estimator](s, kept, bits, percentile) for s, kept in zip(self.sites, self.kept)]
+        o, each, percentile = self.observed, per_site(bits, len(self.sites)), check_percentile(percentile)
+        found = [_RANGE[self.estimator](s, kept, n, percentile) for s, kept, n in zip(self.sites, self.kept, each)]
         low, high = np.array(found, np.float32).T  # (sites,) each
         alpha, beta = np.clip(low, o.alpha, 0), np.clip(high, 0, o.beta)
         empty = alpha == beta
@@ -329,7 +333,13 @@ def _watch(net, table, batches, sites, kept):
     with inference(net.module), layout(net.module, first.images[:2].to(device)) as fmt, SiteHooks(net.module, table.kind, record, table.sites):
         for b in batches: net.module(b.images.to(device).contiguous(memory_format=fmt))
 
-# %% ../nbs/75_estimators.ipynb #4a0726b1
+# %% ../nbs/75_estimators.ipynb #fb18d663
+def _own(net, table):
+    "The network, if the table is of its weights."
+    net = as_network(net)
+    if net.hash != table.meta['weights']: raise InputError(f'the table is of {table.meta["network"]} with weights {table.meta["weights"][:12]}, the network has {net.hash[:12]}; make its own table (with BatchNorm folded in both, or in neither)')
+    return net
+
 def observe(
     net,  # a `Network` or `nn.Module`, on the device where it is to run
     table: StatisticsTable,  # of the pool, for the same network
@@ -341,8 +351,7 @@ def observe(
     workers: int = 0,  # decoding processes
 ) -> Observation:
     "What an estimator needs to know of the chosen images, by one pass over them or by none."
-    net, rows = as_network(net), chosen_rows(table, selection)
-    if net.hash != table.meta['weights']: raise InputError(f'the table is of {table.meta["network"]} with weights {table.meta["weights"][:12]}, the network has {net.hash[:12]}; make its own table')
+    net, rows = _own(net, table), chosen_rows(table, selection)
     keep, sites = _KEEP.get(check_estimator(estimator)), site_facts(table, selection)
     kept = [keep and keep(s) for s in sites]
     if keep:
@@ -350,7 +359,7 @@ def observe(
         _watch(net, table, _chosen_batches(net, table, rows, pool, batch_size, workers), sites, kept)
     return Observation(estimator, table_ranges(table, selection), sites, kept)
 
-# %% ../nbs/75_estimators.ipynb #f3c6a21f
+# %% ../nbs/75_estimators.ipynb #90c4794e
 def estimate_ranges(
     net,  # a `Network` or `nn.Module`, on the device where it is to run
     table: StatisticsTable,  # of the pool, for the same network
@@ -358,11 +367,57 @@ def estimate_ranges(
     estimator: Estimator,
     bits: int,  # of the activations, 2 to 16
     *,
-    pool=None,  # of the table; minmax, ema and aciq-gauss need none
+    pool=None,  # of the table; minmax, ema and aciq-gauss with float inputs need none
     percentile: float = 99.9,  # of `percentile`: above 50, up to 100
     batch_size: int = 32,  # images per forward pass
     workers: int = 0,  # decoding processes
+    settings: QuantizationSettings = QuantizationSettings(),  # edge bits and inputs; bias correction counts for quantized inputs
+    w_bits: int = None,  # of the weights, for quantized inputs; as the activations when None
 ) -> Ranges:
     "The range of every site, as one estimator sees the chosen images."
-    check_bits(bits), check_percentile(percentile)
-    return observe(net, table, selection, estimator, pool=pool, batch_size=batch_size, workers=workers).ranges(bits, percentile)
+    each = site_bits(table, bits, settings)
+    check_percentile(percentile)
+    if settings.inputs == 'float': return observe(net, table, selection, estimator, pool=pool, batch_size=batch_size, workers=workers).ranges(each, percentile)
+    net, rows = _own(net, table), chosen_rows(table, selection)
+    check_estimator(estimator)
+    if pool is None: raise InputError("inputs='quantized' reads the chosen images again; give pool")
+    images = [b.images for b in _chosen_batches(net, table, rows, pool, batch_size, workers)]
+    return _one_by_one(net, table, images, estimator, each, percentile, bits if w_bits is None else w_bits, settings)
+
+# %% ../nbs/75_estimators.ipynb #2c8fe6de
+class _Stop(Exception): "Ends a forward pass at a site."
+
+def _up_to(module, table, k, quantizers, record, batches):
+    "Send batches as far as site k, quantize the sites before it, and record what arrives there."
+    def visit(j, x):
+        if j < k: return quantizers[j](0, x)
+        record(x)
+        raise _Stop
+    with SiteHooks(module, table.kind, visit, table.sites):
+        for x in batches:
+            try: module(x)
+            except _Stop: pass
+
+# %% ../nbs/75_estimators.ipynb #d5394f2f
+def _observe_at(table, k, estimator, up_to):
+    "The `Observation` of site k alone, by passes up to it."
+    parts = []
+    up_to(lambda x: parts.append(site_statistics(x).cpu().numpy()))
+    site, = _facts(np.concatenate(parts)[:, None])  # of (n, 1, 4)
+    keep = _KEEP.get(estimator)
+    kept = keep and keep(site)
+    if keep: up_to(lambda x: kept.add(x.clamp(site.low, site.high)))
+    ends = [np.array([v], np.float32) for v in (min(site.low, 0), max(site.high, 0))]
+    return Observation(estimator, Ranges(table.sites[k:k + 1], table.kind, *ends), [site], [kept])
+
+# %% ../nbs/75_estimators.ipynb #769c7b8a
+def _one_by_one(net, table, images, estimator, each, percentile, w_bits, settings):
+    "Ranges site by site, each with the weights and the sites before it quantized."
+    device, found, quantizers = next((p.device for p in net.module.parameters()), torch.device('cpu')), [], []
+    with inference(net.module), layout(net.module, images[0][:2].to(device)) as fmt, swapped(network_weights(net, w_bits, settings, images[0][:2])):
+        batches = [x.to(device).contiguous(memory_format=fmt) for x in images]
+        for k, bits in enumerate(each):
+            up_to = lambda record: _up_to(net.module, table, k, quantizers, record, batches)
+            found.append(_observe_at(table, k, estimator, up_to).ranges(bits, percentile))
+            quantizers.append(activation_quantizer(found[-1], bits))
+    return replace(found[0], sites=table.sites, alpha=np.concatenate([r.alpha for r in found]), beta=np.concatenate([r.beta for r in found]))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'count_correct', 'standard_error', 'check_labels', 'check_leak', 'evaluate', 'summarise']
 
-# %% ../nbs/80_evaluation.ipynb #d8755246
+# %% ../nbs/80_evaluation.ipynb #2b2f8428
 import hashlib, json, time
 from pathlib import Path
 
@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .calibration import quantized, quantized_weights
+from .calibration import QuantizationSettings, network_weights, quantized, site_bits, table_ranges
 from .data import InputError, Pool, load_batches
-from .estimators import check_estimator, check_percentile, observe
+from .estimators import check_estimator, check_percentile, estimate_ranges, observe
 from .models import as_network
 from .quantizer import check_bits
-from .ranking import Selection
-from .statistics import StatisticsTable, check_unreadable, first_of, inference, layout, own_batches, show_bar, write_json
+from .statistics import StatisticsTable, check_unreadable, first_of, layout, own_batches, show_bar, write_json
 
 # %% ../nbs/80_evaluation.ipynb #bb62798c
 def count_correct(
@@ -87,15 +86,15 @@ class _Progress:
         if self.path: self.path.unlink(missing_ok=True)
         return np.array(self.state['correct']), self.state['n']
 
-# %% ../nbs/80_evaluation.ipynb #db3455c6
-def _correct(net, batch, work, weights, fmt):
+# %% ../nbs/80_evaluation.ipynb #3cc59620
+def _correct(net, batch, work, weights, settings, fmt):
     "Correct answers (results, 2) of a batch for each (ranges, w_bits, a_bits) of work."
     if batch.labels is None: raise InputError('the batches hold no labels; give (images, labels) pairs')
     device = next(net.module.parameters()).device
     x, y = batch.images.to(device).contiguous(memory_format=fmt), torch.from_numpy(batch.labels).to(device)
     counts = []
     for ranges, w, a in work:
-        with quantized(net, ranges, w, a, weights[w]) as q: counts.append(count_correct(q(x), y))
+        with quantized(net, ranges, w, a, weights[w], settings=settings) as q: counts.append(count_correct(q(x), y))
     return np.array(counts)
 
 def _remaining(net, val, done, batch_size, workers):
@@ -106,35 +105,47 @@ def _remaining(net, val, done, batch_size, workers):
     left = np.arange(done, len(val))
     return load_batches(val, net.preprocess, left, batch_size, workers) if len(left) else (), torch.zeros(2, *net.in_shape)
 
-# %% ../nbs/80_evaluation.ipynb #d7e9a001
-def _count(net, val, table, work, batch_size, workers, allow_unreadable, allow_leak, progress, checkpoint):
+# %% ../nbs/80_evaluation.ipynb #225dc398
+def _count(net, val, table, work, settings, batch_size, workers, allow_unreadable, allow_leak, progress, checkpoint):
     "Correct answers (results, 2) for all of work, a dict by (w_bits, a_bits, ranges as bytes), and the number of images."
     known, pooled = frozenset() if allow_leak else frozenset(table.digests.to_pylist()), isinstance(val, Pool)
     total = len(val) if pooled else None
-    done = _Progress(checkpoint if pooled else None, (net.hash, pooled and val.fingerprint, batch_size, allow_leak or table.hash, list(work)), len(work))
+    done = _Progress(checkpoint if pooled else None, (net.hash, pooled and val.fingerprint, batch_size, allow_leak or table.hash, settings, list(work)), len(work))
     batches, example = _remaining(net, val, done.state['done'], batch_size, workers)
     with layout(net.module, example.to(next(net.module.parameters()).device)) as fmt, show_bar(total, done.state['done'], progress, 'evaluation') as bar:
-        weights = {w: {} if w == 32 else quantized_weights(net.module, w) for w in {w for _, w, _ in work.values()}}
+        weights = {w: network_weights(net, w, settings, example) for w in {w for _, w, _ in work.values()}}
         for batch in batches:
             check_leak(batch.digests, batch.names, known, table.meta['pool']['source'])
-            done.add(batch, _correct(net, batch, work.values(), weights, fmt) if len(batch) else 0)
+            done.add(batch, _correct(net, batch, work.values(), weights, settings, fmt) if len(batch) else 0)
             if pooled: check_unreadable(done.state['unreadable'], total, allow_unreadable)
             bar.update(len(batch) + len(batch.unreadable))
     return done.finish()
 
-# %% ../nbs/80_evaluation.ipynb #a06f792c
-COLUMNS = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'w_bits', 'a_bits', 'n', 'seed', 'top1', 'top5', 'se', 'images']
+# %% ../nbs/80_evaluation.ipynb #cf0e0671
+def _ranges(net, table, selection, estimator, pairs, pool, percentile, workers, settings):
+    "Ranges of a selection for each (w_bits, a_bits)."
+    if settings.inputs == 'quantized':
+        find = lambda w, a: estimate_ranges(net, table, selection, estimator, a, pool=pool, percentile=percentile, workers=workers, settings=settings, w_bits=w)
+        return {(w, a): table_ranges(table, selection) if a == 32 else find(w, a) for w, a in dict.fromkeys(pairs)}
+    seen = observe(net, table, selection, estimator, pool=pool, workers=workers)
+    found = {a: seen.ranges(site_bits(table, min(a, 16), settings), percentile) for a in {a for _, a in pairs}}
+    return {(w, a): found[a] for w, a in pairs}
+
+# %% ../nbs/80_evaluation.ipynb #333a16b5
+COLUMNS = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'correct_bias', 'edge_bits', 'inputs',
+           'w_bits', 'a_bits', 'n', 'seed', 'top1', 'top5', 'se', 'images']
 
 def evaluate(
     net,  # a `Network` or `nn.Module`
     val,  # labelled images that are not in the pool: a `Pool`, or an iterable of (images, labels) batches
     table: StatisticsTable,  # of the pool, for the same network
-    selections: list,  # `Selection`s of this table
+    selections: list,  # of `Selection`, made from this table
     bits=(8, 6, 4),  # each W = A, or a pair (W, A)
     *,
     ranges=('minmax',),  # range estimators, see the page before
     pool=None,  # the table's pool, for estimators that look at the chosen images again
     percentile: float = 99.9,  # of the estimator `percentile`
+    settings: QuantizationSettings = QuantizationSettings(),  # bias correction, edge bits, inputs
     batch_size: int = 50,  # images per forward pass
     workers: int = 0,  # decoding processes
     allow_unreadable: bool = False,  # go on when more than 1 % of val cannot be decoded
@@ -145,34 +156,36 @@ def evaluate(
     "Accuracy of the network calibrated with each selection at each bit width."
     net = as_network(net)
     check_labels(val, net.module)
-    if net.hash != table.meta['weights']: raise InputError(f'the table is of {table.meta["network"]} with weights {table.meta["weights"][:12]}, the network has {net.hash[:12]}; make its own table')
+    if net.hash != table.meta['weights']: raise InputError(f'the table is of {table.meta["network"]} with weights {table.meta["weights"][:12]}, the network has {net.hash[:12]}; make its own table (with BatchNorm folded in both, or in neither)')
     pairs = _as_bits(bits)
     ranges = [check_estimator(e) for e in ranges]
     check_percentile(percentile)
+    if settings.inputs == 'quantized' and pool is None: raise InputError("inputs='quantized' reads the chosen images again; give pool")
     asked = [(None, '', 32, 32), *((s, e, w, a) for s in selections for e in ranges for w, a in pairs)]
-    seen = {(id(s), e): observe(net, table, s, e, pool=pool, workers=workers) for s in selections for e in ranges}
-    found = {(id(s), e, a): seen[id(s), e].ranges(min(a, 16), percentile) for s in selections for e in ranges for _, a in pairs}
-    of = lambda s, e, w, a: found.get((id(s), e, a))
+    found = {(id(s), e): _ranges(net, table, s, e, pairs, pool, percentile, workers, settings) for s in selections for e in ranges}
+    of = lambda s, e, w, a: None if s is None else found[id(s), e][w, a]
     key = lambda s, e, w, a: (w, a, b'' if s is None else of(s, e, w, a).alpha.tobytes() + of(s, e, w, a).beta.tobytes())
     work = {key(*q): (of(*q), *q[2:]) for q in asked}
-    correct, n = _count(net, val, table, work, batch_size, workers, allow_unreadable, allow_leak, progress, checkpoint)
+    correct, n = _count(net, val, table, work, settings, batch_size, workers, allow_unreadable, allow_leak, progress, checkpoint)
     if n == 0: raise InputError('the validation set holds no readable image; give one that does')
     share = dict(zip(work, 100 * correct / n))
-    rows = [_row(net.name, table.kind, *q, share[key(*q)], n) for q in asked]
+    rows = [_row(net.name, table.kind, settings, *q, share[key(*q)], n) for q in asked]
     return pd.DataFrame(rows, columns=COLUMNS)
 
-def _row(network, kind, s, estimator, w, a, share, n):
-    about = {} if s is None else dict(update=s.settings.get('update', ''), order=s.settings.get('order', ''), n=len(s), seed=s.seed)
+def _row(network, kind, settings, s, estimator, w, a, share, n):
+    about = {} if s is None else dict(update=s.settings.get('update', ''), order=s.settings.get('order', ''), n=len(s), seed=s.seed,
+                                      correct_bias=settings.correct_bias, edge_bits=settings.edge_bits or 0, inputs=settings.inputs)
     return dict(network=network, strategy='float' if s is None else s.strategy, sites=kind, ranges=estimator, w_bits=w, a_bits=a,
-                top1=share[0], top5=share[1], se=standard_error(share[0], n), images=n) | dict(update='', order='', n=0, seed=0) | about
+                top1=share[0], top5=share[1], se=standard_error(share[0], n), images=n) | dict(update='', order='', n=0, seed=0, correct_bias=False, edge_bits=0, inputs='') | about
 
-# %% ../nbs/80_evaluation.ipynb #9d18f272
+# %% ../nbs/80_evaluation.ipynb #4f4aacf7
 def summarise(
     results: pd.DataFrame,  # of `evaluate`
 ) -> pd.DataFrame:  # one row per strategy and bit width: seeds, mean, sd, min, max of top-1, and its standard error
     "Results with the seeds of a strategy gathered into mean, standard deviation, minimum and maximum."
-    keys = ['network', 'sites', 'ranges', 'strategy', 'update', 'order', 'n', 'w_bits', 'a_bits']
-    g = results.fillna({'update': '', 'order': '', 'ranges': ''}).groupby(keys, sort=False)
+    keys = ['network', 'sites', 'ranges', 'correct_bias', 'edge_bits', 'inputs', 'strategy', 'update', 'order', 'n', 'w_bits', 'a_bits']
+    keys = [k for k in keys if k in results]  # a file of an earlier version has fewer
+    g = results.fillna({'update': '', 'order': '', 'ranges': '', 'inputs': ''}).groupby(keys, sort=False)
     out = g['top1'].agg(seeds='size', top1='mean', sd='std', min='min', max='max').reset_index()
     out['se'] = g['se'].mean().to_numpy()
     return out

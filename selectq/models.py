@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['PAPER_NAMES', 'load_weights', 'weights_hash', 'Network', 'as_network', 'default_preprocess', 'build_network',
-           'load_network']
+           'load_network', 'count_batchnorm', 'fold_batchnorm']
 
-# %% ../nbs/10_models.ipynb #af56c190
-import difflib, hashlib
-from dataclasses import dataclass
+# %% ../nbs/10_models.ipynb #c9ba7d0c
+import copy, difflib, hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from .data import DIGITS_PREPROCESS, InputError, Preprocess
 
@@ -154,3 +156,77 @@ def load_network(
     load_weights(net.module, weights if weights is not None else _weights_file(net.name))
     net.module.eval()
     return net
+
+# %% ../nbs/10_models.ipynb #99db4922
+_FOLDING = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+def _fits(layer, bn, out):
+    "Whether both hold what folding needs."
+    return isinstance(layer.weight, nn.Parameter) and bn.running_mean is not None and (out.dim() == 2 or not isinstance(layer, nn.Linear))
+
+def _neighbours(module, x):
+    "Pairs (layer, BatchNorm), each called once, where the BatchNorm gets the very tensor that the layer gives."
+    calls, note = {}, lambda m, args, out: calls.setdefault(m, []).append((args[0] if args else None, out))
+    handles = [m.register_forward_hook(note) for m in module.modules() if isinstance(m, _FOLDING + _BATCHNORMS)]
+    try: module(x)
+    finally: [h.remove() for h in handles]
+    once = {m: c[0] for m, c in calls.items() if len(c) == 1}
+    makers = {id(out): m for m, (_, out) in once.items() if isinstance(m, _FOLDING)}
+    pairs = [(makers[id(v)], m) for m, (v, _) in once.items() if isinstance(m, _BATCHNORMS) and id(v) in makers and _fits(makers[id(v)], m, v)]
+    readers = Counter(layer for layer, _ in pairs)
+    return [(layer, bn) for layer, bn in pairs if readers[layer] == 1]
+
+# %% ../nbs/10_models.ipynb #5d395983
+def _gap(a, b):
+    "Largest difference of two sets of scores, in units of the largest score."
+    return ((a - b).abs().max() / b.abs().max().clamp(min=1e-30)).item()
+
+def _read_alone(module, pairs, x, exact):
+    "Whether the scores stay when the layers' outputs are NaN for everything but their BatchNorms."
+    given, handles = {}, []
+    def hide(m, args, out):
+        given[m] = out
+        return torch.full_like(out, float('nan'))
+    for layer, bn in pairs:
+        handles += [layer.register_forward_hook(hide), bn.register_forward_pre_hook(lambda m, args, layer=layer: (given[layer],))]
+    try: return _gap(module(x), exact) < 1e-5
+    finally: [h.remove() for h in handles]
+
+# %% ../nbs/10_models.ipynb #a7215849
+def _fold(module, layer, bn):
+    "The BatchNorm in the layer's weight and bias, and nothing in its place."
+    if bn.weight is None: bn.weight, bn.bias = (nn.Parameter(f(bn.running_mean)) for f in (torch.ones_like, torch.zeros_like))
+    fused = (fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval)(layer, bn)
+    layer.weight, layer.bias = fused.weight, fused.bias
+    for parent in list(module.modules()):
+        for name, child in parent._modules.items():
+            if child is bn: parent._modules[name] = nn.Identity().eval()
+
+def count_batchnorm(
+    module: nn.Module,
+) -> int:
+    "How many BatchNorm layers a network has."
+    return sum(isinstance(m, _BATCHNORMS) for m in module.modules())
+
+# %% ../nbs/10_models.ipynb #8c094e78
+def fold_batchnorm(
+    net,  # a `Network` or `nn.Module`; not changed
+    example: torch.Tensor = None,  # (B, ...) a batch to try it on; noise of the network's input shape when None
+) -> Network:  # a copy in eval mode, same name, with another hash
+    "Fold every BatchNorm that follows a convolution or linear layer into it. Raises `InputError` if the scores change."
+    net = as_network(net)
+    module = copy.deepcopy(net.module).eval()
+    if example is None: example = net.preprocess.normalise(torch.rand(2, *net.in_shape, generator=torch.Generator().manual_seed(0)))
+    x = example.to(next((p.device for p in module.parameters()), 'cpu'))
+    with torch.inference_mode():
+        try: exact = module(x)
+        except RuntimeError as e:
+            raise InputError(f'a batch of shape {tuple(x.shape)} does not pass through {net.name} ({str(e).splitlines()[0][:80]}); give example, a batch that does') from None
+        if not torch.isfinite(exact).all(): raise InputError(f'{net.name} gives NaN or Inf on noise, so that BatchNorm cannot be folded; check the weights')
+        pairs = _neighbours(module, x)
+        if not _read_alone(module, pairs, x, exact): pairs = [p for p in pairs if _read_alone(module, [p], x, exact)]
+    with torch.no_grad(): [_fold(module, *p) for p in pairs]
+    with torch.inference_mode(): gap = _gap(module(x), exact)
+    if not gap < 1e-3: raise InputError(f'folding BatchNorm changes the scores of {net.name} by {gap:.1e} of the largest, more than 1e-3; use it unfolded')
+    return replace(net, module=module)

@@ -76,20 +76,27 @@ def fake_quantize(
     delta, z = scale_offset(alpha, beta, bits)
     return torch.fake_quantize_per_tensor_affine(x, delta.item(), -int(z), -2 ** (bits - 1), 2 ** (bits - 1) - 1)
 
-# %% ../nbs/20_quantizer.ipynb #d6dd3d2d
+# %% ../nbs/20_quantizer.ipynb #2a25936f
 _MAGIC = np.float32(1.5 * 2 ** 23)  # exact for |v| < 2^22; after clamping |v| <= 2^16
 
-@numba.njit(parallel=True, error_model='numpy', cache=True)
+_BLOCK = 32768  # values that one thread takes at a time
+
+@numba.njit(error_model='numpy', cache=True)
 def _fake_quantize(x, out, inverse, low, high, delta):
     "out = clamp(round(x * inverse), low, high) * delta, for flat float32 arrays."
-    for b in numba.prange((x.shape[0] + 16383) // 16384):
-        for i in range(b * 16384, min(x.shape[0], (b + 1) * 16384)):
-            v = x[i] * inverse
-            v = low if v < low else v
-            v = high if v > high else v
-            out[i] = ((v + _MAGIC) - _MAGIC) * delta
+    for i in range(x.shape[0]):
+        v = x[i] * inverse
+        v = low if v < low else v
+        v = high if v > high else v
+        out[i] = ((v + _MAGIC) - _MAGIC) * delta
 
-# %% ../nbs/20_quantizer.ipynb #3bdb1601
+@numba.njit(parallel=True, error_model='numpy', cache=True)
+def _fake_quantize_blocks(x, out, inverse, low, high, delta):
+    "`_fake_quantize`, blocks in parallel."
+    for b in numba.prange((x.shape[0] + _BLOCK - 1) // _BLOCK):
+        _fake_quantize(x[b * _BLOCK:(b + 1) * _BLOCK], out[b * _BLOCK:(b + 1) * _BLOCK], inverse, low, high, delta)
+
+# %% ../nbs/20_quantizer.ipynb #689fc04e
 def _flat(x):
     "The values of x (contiguous, or channels-last) as a flat view, or None."
     if x.dim() == 4 and not x.is_contiguous(): x = x.permute(0, 2, 3, 1)  # B C H W -> B H W C
@@ -110,6 +117,7 @@ def fake_quantizer(
         flat = _flat(x) if x.device.type == 'cpu' and x.dtype == torch.float32 and not x.requires_grad else None
         if flat is None: return torch.fake_quantize_per_tensor_affine(x, delta, -int(z), low, high)
         out = x if inplace else torch.empty_like(x)
-        _fake_quantize(flat.numpy(), _flat(out).numpy(), *constants)
+        run = _fake_quantize if flat.numel() < 4 * _BLOCK else _fake_quantize_blocks  # waking threads takes longer than a small tensor
+        run(flat.numpy(), _flat(out).numpy(), *constants)
         return out
     return quantizer

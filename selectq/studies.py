@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Strategy', 'KNOBS', 'KEY', 'ROW', 'select_balanced', 'Recipe', 'choose', 'hardware', 'read_rows', 'run_study']
 
-# %% ../nbs/86_studies.ipynb #36910f6f
+# %% ../nbs/86_studies.ipynb #cc032c48
 import itertools, os, platform, time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
+from .calibration import QuantizationSettings
 from .clustering import SelectQSettings
 from .data import InputError, Pool
 from .evaluation import COLUMNS, evaluate
@@ -158,11 +159,13 @@ def run_study(
     if path: _write_rows(path, list({_key(r): r for r in [*found, *_own(known, study)]}.values()))
     return _typed(found)
 
-# %% ../nbs/86_studies.ipynb #50f39eac
-_FLOAT = dict(strategy='float', n=0, seed=0, ranges='', w_bits=32, a_bits=32)
+# %% ../nbs/86_studies.ipynb #9c62b09e
+_FLOAT = dict(strategy='float', n=0, seed=0, ranges='', correct_bias=False, edge_bits=0, inputs='', w_bits=32, a_bits=32)
 
 def _fixed(net, val, table, options):
     "Key columns that all rows of a call share."
-    return dict(_papers(net, val, table, options['percentile']), network=net.name, sites=table.kind)
+    s = options.get('settings', QuantizationSettings())
+    return dict(_papers(net, val, table, options['percentile']), network=net.name, sites=table.kind,
+                correct_bias=s.correct_bias, edge_bits=s.edge_bits or 0, inputs=s.inputs)
 
 def _own(known, study): return [r for r in known.values() if r['study'] == study]

@@ -30,6 +30,8 @@ REFUSED = {
     "stats digits {pool} --out x --weights {unfit}": "unfit.pth stage3 missing",
     "stats digits {pool} --out x --weights {garbage}": "garbage.pth",
     "stats digits {pool} --out x --weights {nan}": "NaN image",
+    "stats digits {pool} --out x --weights {nan} --fold-batchnorm": "NaN weights",
+    "stats digits {pool} --out {table} --fold-batchnorm": "weights",
     "stats resnet18 {pool} --out x --weights {other}": "other.safetensors",
     "stats digits {broken} --out x": "2 of 62 --allow-unreadable zero.png",
     "stats digits {pool} --out {file}": "is a file",
@@ -104,6 +106,15 @@ REFUSED = {
     "evaluate digits {val} --stats {table} --selection {selection} --batch-size 0": "batch",
     "evaluate digits {val} --stats {table} --selection {selection} --batch-size -1": "batch",
     "evaluate digits {val} --stats {table} --selection {selection} --out {texts}": "texts",
+    "evaluate digits {val} --stats {table} --selection {selection} --edge-bits 1": "edge_bits=1",
+    "evaluate digits {val} --stats {table} --selection {selection} --edge-bits 0": "edge_bits=0",
+    "evaluate digits {val} --stats {table} --selection {selection} --edge-bits 32": "edge_bits=32",
+    "evaluate digits {val} --stats {table} --selection {selection} --edge-bits eight": "--edge-bits integer",
+    "evaluate digits {val} --stats {table} --selection {selection} --inputs int8": "inputs='int8' float, quantized",
+    "evaluate digits {val} --stats {table} --selection {selection} --inputs quantized": "inputs='quantized' pool",
+    "evaluate digits {val} --stats {table} --selection {selection} --inputs quantized --pool {val}": "table",
+    "evaluate digits {val} --stats {table} --selection {selection} --fold-batchnorm": "weights own table",
+    "evaluate digits {val} --stats {table} --selection {selection} --correct-bias yes": "yes",
     "run digits {pool}": "VAL",
     "run digits {root}/nowhere {val} --out x": "nowhere",
     "run digits {empty} {val} --out x": "no images",
@@ -118,6 +129,9 @@ REFUSED = {
     "run digits {pool} {val} --out x -n 5 --bits 32": "bits=32",
     "run digits {pool} {val} --out x -n 5 --bits 4:8:2": "4:8:2",
     "run digits {pool} {val} --out x -n 5 --batch-size 0": "batch",
+    "run digits {pool} {val} --out x -n 5 --edge-bits 17": "edge_bits=17",
+    "run digits {pool} {val} --out x -n 5 --inputs Quantized": "inputs='Quantized' float, quantized",
+    "run digits {pool} {val} --out x -n 5 --fold-batchnorm --weights {nan}": "NaN weights",
     "run digits {pool} {val} --out x -n 5 --workers -2": "--workers",
     "run digits {pool} {val} --out x -n 5 --weights {unfit}": "unfit.pth",
     "run digits {pool} {val} --out x -n 5 --weights {nan}": "NaN",
@@ -234,10 +248,35 @@ def test_run(world, here):
         names = {p.name for p in (here / "report").iterdir()}
         assert names == {"stats", "selection.json", "selection_shift_lowest.json", "results.csv", "results.json", "comparison.png"}
         results = pd.read_csv("report/results.csv")
-        assert len(results) == 1 + 2 * 4 and results.n.tolist()[1:] == [6] * 8 and results.columns[:13].tolist() == "network strategy update order sites ranges w_bits a_bits n seed top1 top5 se".split()
+        assert len(results) == 1 + 2 * 4 and results.n.tolist()[1:] == [6] * 8 and results.columns[:16].tolist() == "network strategy update order sites ranges correct_bias edge_bits inputs w_bits a_bits n seed top1 top5 se".split()
         Image.open("report/comparison.png").verify()
         previous = locals().get("previous", results)
         pd.testing.assert_frame_equal(results, previous)
+
+
+ALL = "--fold-batchnorm --correct-bias --edge-bits 8 --inputs quantized"
+
+
+def test_settings(world, here):
+    """Every option of quantization, in three commands and in one: the same numbers, other than without, and written down."""
+    code, out, err = call(f"stats digits {{pool}} --out s --sites input --fold-batchnorm {S}", **vars(world))
+    assert (code, err) == (0, "") and out.endswith(", 0 BatchNorms not folded\n")
+    assert load_table("s").meta["weights"] != load_table(world.input).meta["weights"] and load_table("s").meta["network"] == "digits"
+    one_line(call("evaluate digits {val} --stats s --selection s.json --workers 0", **vars(world)), "s.json")
+    assert call("select s -n 6 --out s.json")[0] == 0
+    one_line(call("evaluate digits {val} --stats s --selection s.json --workers 0", **vars(world)), "weights", "own table")  # not folded
+    code, out, err = call(f"evaluate digits {{val}} --stats s --selection s.json --bits 2 4:2 {ALL} --pool {{pool}} --out e.csv --workers 0", **vars(world))
+    assert (code, err) == (0, "") and "correct_bias" in out and "edge_bits" in out and "inputs" in out
+    code, out, err = call(f"run digits {{pool}} {{val}} -n 6 --sites input --bits 2 4:2 {ALL} --random-seeds 1 --out report --workers 0", **vars(world))
+    assert (code, err) == (0, "") and "edge_bits" in out
+    e, r = pd.read_csv("e.csv"), pd.read_csv("report/results.csv")
+    pd.testing.assert_frame_equal(e, r[:3])
+    assert r.correct_bias.tolist() == [False] + [True] * 4 and r.edge_bits.tolist() == [0] + [8] * 4 and r.inputs.tolist()[1:] == ["quantized"] * 4
+    for facts in ("e.json", "report/results.json"):
+        settings = json.loads((here / facts).read_text())["settings"]
+        assert (settings["fold_batchnorm"], settings["correct_bias"], settings["edge_bits"], settings["inputs"]) == (True, True, 8, "quantized")
+    code, out, err = call("evaluate digits {val} --stats s --selection s.json --bits 2 4:2 --fold-batchnorm --out plain.csv --workers 0", **vars(world))
+    assert (code, err) == (0, "") and "edge_bits" not in out and pd.read_csv("plain.csv").top5.tolist() + pd.read_csv("plain.csv").top1.tolist() != e.top5.tolist() + e.top1.tolist()
 
 
 def test_allow_leak(world, here):
