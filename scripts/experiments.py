@@ -1,0 +1,109 @@
+"""Make results/*.csv: the paper's experiments, the ablations and the grid of estimators, on CIFAR-10 and the ImageNet sample.
+
+    python scripts/experiments.py PART... [--data $SELECTQ_DATA] [--networks NAME...] [--out results] [--tables FOLDER]
+
+Parts: tables (table1, table3, table4, fig2, fig6, fig7), grid (estimator x selection x bits), readings, ablations (one knob each), sites.
+CIFAR-10: 50,000 images to choose from, 10,000 to evaluate on; the ImageNet sample: 1,000 and 500. A run that was stopped goes on.
+"""
+import argparse
+import os
+from pathlib import Path
+
+from selectq.ablations import KNOB_VALUES, ablation_recipes
+from selectq.clustering import SelectQSettings
+from selectq.data import open_pool, read_classes
+from selectq.models import load_network
+from selectq.paper import EXPERIMENTS, READINGS, experiment_recipes, experiment_settings
+from selectq.statistics import channel_statistics, collect, noise_statistics
+from selectq.studies import Recipe, run_study
+
+ROOT = Path(__file__).parents[1]
+CIFAR = ('resnet20_cifar10', 'seresnet20_cifar10', 'mobilenetv2_cifar10')
+MENET = 'menet128_8x1_g4'
+ESTIMATORS = ('minmax', 'ema', 'percentile', 'mse', 'entropy', 'aciq-gauss', 'aciq-laplace')
+
+
+class Case:
+    "A network with its images, its table, and the sizes and bit widths that suit it."
+    def __init__(self, name, data, tables, sites='activation'):
+        imagenet = name == MENET
+        self.net = load_network(name, data / 'weights/menet128_8x1_g4.safetensors' if imagenet else ROOT / f'results/weights/{name}.safetensors')
+        classes = read_classes(data / 'imagenet-sample/wnids.json') if imagenet else None
+        paths = ('imagenet-sample/train', 'imagenet-sample/val') if imagenet else ('cifar10/train.parquet', 'cifar10/test.parquet')
+        self.pool, self.val = open_pool(data / paths[0], classes=classes), open_pool(data / paths[1], classes=classes)
+        self.bits, self.low = ((8, 6, 5, 4), (6, 5)) if imagenet else ((8, 6, 5, 4, 3), (4, 3))
+        self.n = 100 if imagenet else 1000
+        self.table = collect(self.net, self.pool, sites, out=tables / f'{name}-{sites}', workers=1)
+        self.batch_size = 50 if imagenet else 125
+
+    def study(self, name, recipes, bits, out, **options):
+        return run_study(self.net, self.val, self.table, recipes, bits, study=name, out=out, batch_size=self.batch_size, **options)
+
+
+def tables(case, out):
+    "The forms of the paper's tables and figures."
+    imagenet, plain = case.net.name == MENET, case.net.name == CIFAR[0]
+    for name in ('table3', 'fig2') if imagenet else ('table1', 'table4') + (('fig6', 'fig7', 'fig2') if plain else ()):
+        bits = (4, 3) if name == 'fig2' and plain else case.bits
+        sizes = (case.n,) if imagenet or name != 'fig6' else EXPERIMENTS[name].sizes
+        e = experiment_settings(name, case.pool, bits=bits, sizes=sizes)
+        case.study(name, experiment_recipes(e, orders=1 if name == 'fig7' else 5), bits, out, ranges=e.ranges)
+
+
+def grid(case, out):
+    "Estimator x selection x bits, 100 images."
+    recipes = [Recipe('balanced', 100, seed) for seed in range(3)] + [Recipe('selectq', 100, 0, r) for r in READINGS]
+    case.study('grid', recipes, case.low, out, ranges=ESTIMATORS, pool=case.pool)
+
+
+def readings(case, out):
+    "All four pairs of Eq. 3 and Eq. 5, at every bit width."
+    case.study('readings', ablation_recipes('reading', 100, 3), case.bits, out)
+
+
+def ablations(case, out):
+    "One knob at a time."
+    for knob in KNOB_VALUES:
+        if knob == 'reading': continue
+        given = {}
+        if knob == 'distance': given = dict(channels=channel_statistics(case.net, case.pool, case.table.kind))
+        if knob == 'initialisation': given = dict(noise=noise_statistics(case.net, case.table.kind, 10, noise='gaussian'))
+        for part in split(ablation_recipes(knob, 100, 5 if knob == 'order' else 3)):
+            case.study(knob, part, case.low, out, given={k: v for k, v in given.items() if needs(part, k)})
+
+
+def split(recipes):
+    "Recipes that need the same given things together."
+    return [part for part in ([r for r in recipes if needs([r], 'noise') == n and needs([r], 'channels') == c] for n in (False, True) for c in (False, True)) if part]
+
+
+def needs(recipes, what):
+    return any(r.settings.initialisation == 'gaussian' if what == 'noise' else r.settings.distance == 'channel' for r in recipes)
+
+
+def sites(name, data, tables, out):
+    "The same recipes where activations are quantized elsewhere."
+    for kind in ('activation', 'output', 'input'):
+        case = Case(name, data, tables, kind)
+        case.study('sites', [Recipe('balanced', 100, s) for s in range(3)] + [Recipe('selectq', 100, s, r) for r in READINGS for s in range(3)], case.low, out)
+
+
+def main(parts, networks, data, out, tables):
+    data, out, folder = Path(data), Path(out), Path(tables)
+    for part in parts:
+        for name in networks:
+            if part == 'sites': sites(name, data, folder, out)
+            else: PARTS[part](Case(name, data, folder), out)
+            print(f'{part}: {name} done', flush=True)
+
+
+PARTS = dict(tables=tables, grid=grid, readings=readings, ablations=ablations, sites=sites)
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('parts', nargs='+', choices=PARTS)
+    parser.add_argument('--networks', nargs='+', default=[*CIFAR, MENET])
+    parser.add_argument('--data', default=os.environ.get('SELECTQ_DATA', '.'), help='folder with cifar10, imagenet-sample and weights')
+    parser.add_argument('--out', default=ROOT / 'results')
+    parser.add_argument('--tables', default=ROOT / '.tables', help='where the statistics tables are kept')
+    main(**vars(parser.parse_args()))
