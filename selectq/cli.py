@@ -6,7 +6,7 @@
 __all__ = ['ModelArg', 'PoolArg', 'ValArg', 'Weights', 'Sites', 'Classes', 'Workers', 'Device', 'Unreadable', 'Leak', 'Bits',
            'FastDecode', 'Estimators', 'Percentile', 'Fold', 'CorrectBias', 'EdgeBits', 'Inputs', 'BatchSize', 'Number',
            'Update', 'Order', 'Granularity', 'Centroids', 'Gamma', 'LambdaMin', 'LambdaMax', 'TBatch', 'Seed',
-           'Shuffle', 'app', 'main', 'stats', 'info', 'select', 'evaluate', 'run', 'demo']
+           'Shuffle', 'app', 'main', 'stats', 'info', 'select', 'evaluate', 'run', 'paper', 'demo']
 
 # %% ../nbs/90_cli.ipynb #dff5bd64
 import json, os, re, sys, warnings
@@ -18,14 +18,16 @@ from typing import Annotated, List, Optional
 import typer
 from typer.core import TyperCommand
 
-# %% ../nbs/90_cli.ipynb #3757fb4f
+# %% ../nbs/90_cli.ipynb #faec0bda
 class _Spread(TyperCommand):
-    "Lets --bits take several values: --bits 8 6 becomes --bits 8 --bits 6."
+    "Lets an option take several values: --bits 8 6 becomes --bits 8 --bits 6."
+    values = {'--bits': r'\d+(:\d+)?', '--sizes': r'\d+', '--networks': r'[^-].*'}  # what belongs to the option before it
     def parse_args(self, ctx, args):
-        out, spreading = [], False
+        out, option = [], None
         for a in args:
-            spreading = a == '--bits' or spreading and re.fullmatch(r'\d+(:\d+)?', a) is not None
-            if spreading and a != '--bits' and out[-1] != '--bits': out.append('--bits')
+            if option and re.fullmatch(self.values[option], a):
+                if out[-1] != option: out.append(option)
+            else: option = a if a in self.values else None
             out.append(a)
         return super().parse_args(ctx, out)
 
@@ -294,6 +296,47 @@ def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bit
     readings = [first, replace(first, update='shift', order='lowest')] if both_readings else [first]
     net = _network(model, weights, device, fold=fold_batchnorm)
     _run(net, images, labelled, Path(out), n, pairs, readings, random_seeds, sites, ranges, percentile, settings, fold_batchnorm, batch_size, workers, allow_unreadable, allow_leak)
+
+# %% ../nbs/90_cli.ipynb #b4b17be4
+def _paper_network(name, folder, device):
+    "A network, with the weights in a folder where there are such."
+    from selectq.models import build_network
+    found = [] if folder is None else [f for f in (Path(folder) / f'{n}{e}' for n in (name, build_network(name).name) for e in ('.safetensors', '.pth')) if f.is_file()]
+    if folder is not None and not found: _refuse(f'{folder} holds no {name}.safetensors or {name}.pth; put it there, or leave --weights out for the published ones')
+    return _network(name, str(found[0]) if found else None, device)
+
+@app.command(cls=_Spread)
+def paper(experiment: Annotated[str, typer.Argument(metavar='EXPERIMENT', help='table1, table2, table3, table4, fig2, fig6 or fig7.')],
+          train: Annotated[str, typer.Option(help='Images to choose from, as POOL.')], val: Annotated[str, typer.Option(help='Labelled images to evaluate on, as VAL.')],
+          out: Annotated[str, typer.Option(help='Folder for EXPERIMENT.csv and the statistics.')] = 'results',
+          networks: Annotated[Optional[List[str]], typer.Option(metavar='MODEL...', help="Networks. Default: the paper's.")] = None,
+          weights: Annotated[Optional[str], typer.Option(help='Folder with MODEL.safetensors or MODEL.pth. Default: the published ones.')] = None,
+          bits: Annotated[Optional[List[str]], typer.Option(metavar='BITS...', help="Bit widths. Default: the paper's.")] = None,
+          sizes: Annotated[Optional[List[int]], typer.Option(metavar='N...', help="Images in a calibration set. Default: the paper's.")] = None,
+          sets: Annotated[Optional[int], typer.Option(help='Random sets. Default: 5, and 50 for fig2.')] = None,
+          orders: Annotated[int, typer.Option(min=1, help='Traversal orders of SelectQ.')] = 1,
+          limit_train: Annotated[Optional[int], typer.Option(help='Only so many images to choose from, drawn at random.')] = None,
+          limit_val: Annotated[Optional[int], typer.Option(help='Only so many images to evaluate on, drawn at random.')] = None,
+          sites: Sites = 'activation', classes: Classes = None, batch_size: BatchSize = 50, workers: Workers = 2, device: Device = 'auto',
+          allow_unreadable: Unreadable = False, allow_leak: Leak = False):
+    "An experiment of the paper: our figures, and the paper's beside them. Run again to go on."
+    changes = dict(networks=networks or None, bits=_bits(bits) if bits else None, sizes=sizes or None, sets=sets)
+    pool, images = _pool(train, 'train', classes), _pool(val, 'val', classes)
+    import pandas as pd
+    from selectq.data import limit_pool
+    from selectq.models import build_network
+    from selectq.paper import beside_paper, experiment_settings, run_experiment
+    from selectq.statistics import check_site_kind
+    check_site_kind(sites)
+    pool, images = limit_pool(pool, limit_train), limit_pool(images, limit_val)
+    names = experiment_settings(experiment, pool, **changes).networks
+    for name in names: build_network(name)  # a wrong name is refused before an hour's work, not after
+    done = []
+    for name in names:
+        net = _paper_network(name, weights, device)
+        done.append(run_experiment(experiment, net, pool, images, out, orders=orders, sites=sites, workers=workers, changes=changes, batch_size=batch_size, allow_unreadable=allow_unreadable, allow_leak=allow_leak))
+    print(beside_paper(pd.concat(done)).to_string(index=False, float_format='%.2f', na_rep=''))
+    print(f'\n{Path(out) / experiment}.csv: {sum(map(len, done))} results; run the same command again to go on or to extend it')
 
 # %% ../nbs/90_cli.ipynb #681b1af0
 @app.command()

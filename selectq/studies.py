@@ -98,18 +98,24 @@ def _typed(rows):
         except (ValueError, TypeError): pass
     return df
 
-# %% ../nbs/86_studies.ipynb #babb7fa4
-def read_rows(folder) -> list:  # of dicts, all values as text
+# %% ../nbs/86_studies.ipynb #1e0a80bd
+def read_rows(
+    folder,
+    files: str = '*.csv',  # pattern of the files
+) -> list:  # of dicts, all values as text
     "All rows of the studies in a folder."
     rows = []
-    for path in sorted(Path(folder).glob('*.csv')):
+    for path in sorted(Path(folder).glob(files)):
         df = pd.read_csv(path, dtype=str, keep_default_na=False)
         if set(ROW) <= set(df.columns): rows += df[ROW].to_dict('records')
     return rows
 
 def _write_rows(path, rows):
+    "Write rows, and keep what else the file holds: another process may have added rows of another network."
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as aside: pd.DataFrame(rows, columns=ROW).to_csv(aside, index=False)
+    mine = {_key(r) for r in rows}
+    others = [r for r in read_rows(path.parent, path.name) if _key(r) not in mine]
+    with written_aside(path) as aside: pd.DataFrame([*rows, *others], columns=ROW).to_csv(aside, index=False)
 
 # %% ../nbs/86_studies.ipynb #1f8ba330
 def _evaluated(net, val, table, recipes, pairs, estimator, given, checkpoint, options):
