@@ -2,24 +2,32 @@
 
     python scripts/experiments.py PART... [--data $SELECTQ_DATA] [--networks NAME...] [--out results] [--tables FOLDER]
 
-Parts: tables (table1, table3, table4, fig2, fig6, fig7), grid (estimator x selection x bits), readings, ablations (one knob each), sites.
+Parts: tables (table1, table3, table4, fig2, fig6, fig7), grid (estimator x selection x bits), readings, ablations (one knob each), sites, agreement.
 CIFAR-10: 50,000 images to choose from, 10,000 to evaluate on; the ImageNet sample: 1,000 and 500. A run that was stopped goes on.
 """
 import argparse
 import os
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from selectq.ablations import KNOB_VALUES, ablation_recipes
-from selectq.clustering import SelectQSettings
+from selectq.clustering import SelectQSettings, cluster
 from selectq.data import open_pool, read_classes
+from selectq.evaluation import evaluate
 from selectq.models import load_network
 from selectq.paper import EXPERIMENTS, READINGS, experiment_recipes, experiment_settings
+from selectq.ranking import check_selection, make_selection, score_images, select
 from selectq.statistics import channel_statistics, collect, noise_statistics
-from selectq.studies import Recipe, run_study
+from selectq.studies import Recipe, choose, run_study
 
 ROOT = Path(__file__).parents[1]
 CIFAR = ('resnet20_cifar10', 'seresnet20_cifar10', 'mobilenetv2_cifar10')
 MENET = 'menet128_8x1_g4'
+PAIRS = [SelectQSettings(update=u, order=o) for u in ('additive', 'shift') for o in ('highest', 'lowest')]
 ESTIMATORS = ('minmax', 'ema', 'percentile', 'mse', 'entropy', 'aciq-gauss', 'aciq-laplace')
 
 
@@ -46,30 +54,60 @@ def tables(case, out):
     for name in ('table3', 'fig2') if imagenet else ('table1', 'table4') + (('fig6', 'fig7', 'fig2') if plain else ()):
         bits = (4, 3) if name == 'fig2' and plain else case.bits
         sizes = (case.n,) if imagenet or name != 'fig6' else EXPERIMENTS[name].sizes
-        e = experiment_settings(name, case.pool, bits=bits, sizes=sizes)
+        e = experiment_settings(name, case.pool, bits=bits, sizes=sizes, sets=20 if imagenet and name == 'fig2' else None)
         case.study(name, experiment_recipes(e, orders=1 if name == 'fig7' else 5), bits, out, ranges=e.ranges)
 
 
 def grid(case, out):
     "Estimator x selection x bits, 100 images."
-    recipes = [Recipe('balanced', 100, seed) for seed in range(3)] + [Recipe('selectq', 100, 0, r) for r in READINGS]
+    recipes = [Recipe('balanced', 100, seed) for seed in range(2)] + [Recipe('selectq', 100, 0, r) for r in READINGS]
     case.study('grid', recipes, case.low, out, ranges=ESTIMATORS, pool=case.pool)
 
 
 def readings(case, out):
-    "All four pairs of Eq. 3 and Eq. 5, at every bit width."
-    case.study('readings', ablation_recipes('reading', 100, 3), case.bits, out)
+    "All four pairs of Eq. 3 and Eq. 5, at every bit width on one network, at the lowest on the others."
+    case.study('readings', ablation_recipes('reading', 100, 3), case.bits if case.net.name == CIFAR[0] else case.low, out)
+    append(out / 'readings_width.csv', [width(case, replace(pair, seed=seed)) for pair in PAIRS for seed in range(3)])
+
+
+def width(case, settings):
+    "How wide the ranges of a chosen set are beside random sets', and how scores go with an image's largest activation; means over sites."
+    table = case.table
+    most = lambda selection: table.stats[check_selection(selection, table), :, 3].max(0)  # (sites,)
+    random = np.mean([most(choose(table, Recipe('balanced', 100, seed))) for seed in range(10)], 0)
+    score = pd.Series(score_images(table, cluster(table, settings)))
+    correlation = np.mean([score.corr(pd.Series(table.stats[:, k, 3]), method='spearman') for k in range(len(table.sites))])
+    return dict(network=case.net.name, update=settings.update, order=settings.order, seed=settings.seed, correlation=round(correlation, 4),
+                width=round((most(select(table, 100, settings)) / random).mean(), 4), weights=case.net.hash[:12], table=table.hash[:12])
+
+
+def append(path, rows):
+    "Add rows to a small CSV file, in place of those of the same network."
+    new = pd.DataFrame(rows)
+    old = pd.read_csv(path) if path.exists() else new[:0]
+    pd.concat([old[~old.network.isin(new.network)], new]).to_csv(path, index=False)
 
 
 def ablations(case, out):
-    "One knob at a time."
+    "One knob at a time; what centroids cost."
+    append(out / 'centroids_seconds.csv', [seconds(case, replace(r, **change)) for r in READINGS for change in KNOB_VALUES['centroids']])
     for knob in KNOB_VALUES:
-        if knob == 'reading': continue
+        if knob in ('reading', 'centroids'): continue  # `readings`, and fig7 of `tables`
         given = {}
         if knob == 'distance': given = dict(channels=channel_statistics(case.net, case.pool, case.table.kind))
         if knob == 'initialisation': given = dict(noise=noise_statistics(case.net, case.table.kind, 10, noise='gaussian'))
-        for part in split(ablation_recipes(knob, 100, 5 if knob == 'order' else 3)):
+        for part in split(ablation_recipes(knob, 100, 5 if knob == 'order' else 2)):
             case.study(knob, part, case.low, out, given={k: v for k, v in given.items() if needs(part, k)})
+
+
+def seconds(case, settings):
+    "The fastest of three selections from the table."
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        select(case.table, 100, settings)
+        times.append(time.perf_counter() - start)
+    return dict(network=case.net.name, update=settings.update, centroids=settings.centroids, images=len(case.table), sites=len(case.table.sites), seconds=round(min(times), 4))
 
 
 def split(recipes):
@@ -85,19 +123,41 @@ def sites(name, data, tables, out):
     "The same recipes where activations are quantized elsewhere."
     for kind in ('activation', 'output', 'input'):
         case = Case(name, data, tables, kind)
-        case.study('sites', [Recipe('balanced', 100, s) for s in range(3)] + [Recipe('selectq', 100, s, r) for r in READINGS for s in range(3)], case.low, out)
+        case.study('sites', [Recipe('balanced', 100, s) for s in range(3)] + [Recipe('selectq', 100, s, r) for r in READINGS for s in range(2)], case.low, out)
+
+
+def agreement(data, tables, out):
+    "What the sets of different networks, sites and orders share, and what a set is worth for another network."
+    cases = [Case(name, data, tables) for name in CIFAR]
+    others = [Case(CIFAR[0], data, tables, kind) for kind in ('output', 'input')]
+    rows = [dict(network=c.net.name, sites=c.table.kind, seed=seed, update=r.update, order=r.order, rank=k, index=i)
+            for c in cases + others for r in READINGS for seed in (0, 1) for k, i in enumerate(select(c.table, 100, replace(r, seed=seed)).index, 1)]
+    pd.DataFrame(rows).to_csv(out / 'agreement.csv', index=False)
+    frames = []
+    for c in cases:
+        sets = {(name(r), d.net.name): make_selection(c.table, check_selection(select(d.table, 100, r), d.table), 'given') for r in READINGS for d in cases}
+        sets |= {(name(r), 'random'): choose(c.table, Recipe('balanced', 100, 0)) for r in READINGS}
+        results = evaluate(c.net, c.val, c.table, list(sets.values()), c.low, batch_size=c.batch_size)[1:]
+        labels = [label for label in sets for _ in c.low]
+        frames.append(results.assign(reading=[a for a, _ in labels], chosen_for=[b for _, b in labels], weights=c.net.hash[:12])[['network', 'reading', 'chosen_for', 'w_bits', 'a_bits', 'n', 'top1', 'se', 'images', 'weights']])
+    pd.concat(frames).to_csv(out / 'transfer.csv', index=False)
+
+
+def name(reading): return f'{reading.update}, {reading.order}'
 
 
 def main(parts, networks, data, out, tables):
     data, out, folder = Path(data), Path(out), Path(tables)
+    out.mkdir(parents=True, exist_ok=True)
     for part in parts:
-        for name in networks:
+        if part == 'agreement': agreement(data, folder, out)
+        for name in networks if part != 'agreement' else ():
             if part == 'sites': sites(name, data, folder, out)
             else: PARTS[part](Case(name, data, folder), out)
             print(f'{part}: {name} done', flush=True)
 
 
-PARTS = dict(tables=tables, grid=grid, readings=readings, ablations=ablations, sites=sites)
+PARTS = dict(tables=tables, grid=grid, readings=readings, ablations=ablations, sites=sites, agreement=agreement)
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

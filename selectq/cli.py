@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['ModelArg', 'PoolArg', 'ValArg', 'Weights', 'Sites', 'Classes', 'Workers', 'Device', 'Unreadable', 'Leak', 'Bits',
            'FastDecode', 'Estimators', 'Percentile', 'Fold', 'CorrectBias', 'EdgeBits', 'Inputs', 'BatchSize', 'Number',
-           'Update', 'Order', 'Granularity', 'Centroids', 'Gamma', 'LambdaMin', 'LambdaMax', 'TBatch', 'Seed',
-           'Shuffle', 'app', 'main', 'stats', 'info', 'select', 'evaluate', 'run', 'paper', 'demo']
+           'Update', 'Order', 'Granularity', 'Centroids', 'Gamma', 'LambdaMin', 'LambdaMax', 'TBatch', 'Distance',
+           'Initialisation', 'Seed', 'Shuffle', 'app', 'main', 'stats', 'info', 'select', 'evaluate', 'run', 'paper',
+           'demo']
 
 # %% ../nbs/90_cli.ipynb #dff5bd64
 import json, os, re, sys, warnings
@@ -52,7 +53,7 @@ EdgeBits = Annotated[Optional[int], typer.Option(metavar='BITS', help='Least bit
 Inputs = Annotated[str, typer.Option(help='What a site gets while its range is looked for: float, or quantized (slower; reads the chosen images again).')]
 BatchSize = Annotated[int, typer.Option(min=1, help='Images per forward pass.')]
 
-# %% ../nbs/90_cli.ipynb #35713a2d
+# %% ../nbs/90_cli.ipynb #5aa29dbd
 Number = Annotated[int, typer.Option('-n', '--number', help='Images to choose.')]
 Update = Annotated[str, typer.Option(help='Eq. 3: additive (the printed formula) or shift (the text).')]
 Order = Annotated[str, typer.Option(help='Eq. 5: highest (the printed formula) or lowest (the text) scores.')]
@@ -62,6 +63,8 @@ Gamma = Annotated[float, typer.Option(help='Eq. 2: weight of the standard deviat
 LambdaMin = Annotated[float, typer.Option(help='Eq. 4: last step.')]
 LambdaMax = Annotated[float, typer.Option(help='Eq. 4: first step.')]
 TBatch = Annotated[int, typer.Option(help='Images per step of t in Eq. 4.')]
+Distance = Annotated[str, typer.Option(help='Distance to centroids: euclidean (Eq. 2) or cosine; channel from Python.')]
+Initialisation = Annotated[str, typer.Option(help='Where centroids start: uniform (noise) or images; gaussian from Python.')]
 Seed = Annotated[int, typer.Option(help='Seed of the traversal order, or of the draw.')]
 Shuffle = Annotated[bool, typer.Option('--shuffle/--no-shuffle', help="Traverse in random order, or in the pool's.")]
 
@@ -171,19 +174,19 @@ def info(table: Annotated[str, typer.Argument(metavar='STATS', help='Folder made
     from selectq.info import table_info
     print(table_info(table, extreme))
 
-# %% ../nbs/90_cli.ipynb #6784898b
+# %% ../nbs/90_cli.ipynb #53ffae11
 @app.command()
 def select(table: Annotated[str, typer.Argument(metavar='STATS', help='Folder made by selectq stats.')],
            n: Number = 1000, out: Annotated[str, typer.Option(help='Selection to write (JSON).')] = 'selection.json',
            strategy: Annotated[str, typer.Option(help='selectq, random or one-per-class (ignores -n).')] = 'selectq',
            update: Update = 'additive', order: Order = 'highest', granularity: Granularity = 'image', centroids: Centroids = 10, gamma: Gamma = 1.0,
-           lambda_min: LambdaMin = 0.001, lambda_max: LambdaMax = 0.1, batch_size: TBatch = 32, seed: Seed = 0, shuffle: Shuffle = True):
+           lambda_min: LambdaMin = 0.001, lambda_max: LambdaMax = 0.1, batch_size: TBatch = 32, seed: Seed = 0, shuffle: Shuffle = True, distance: Distance = 'euclidean', initialisation: Initialisation = 'uniform'):
     "Choose images from a statistics table."
     from selectq import ranking
     from selectq.clustering import SelectQSettings
     from selectq.data import InputError
     from selectq.statistics import load_table
-    settings = SelectQSettings(update, order, granularity, centroids, gamma, lambda_min, lambda_max, batch_size, seed, shuffle)
+    settings = SelectQSettings(update, order, granularity, centroids, gamma, lambda_min, lambda_max, batch_size, seed, shuffle, distance, initialisation)
     choose = {'selectq': lambda t: ranking.select(t, n, settings), 'random': lambda t: ranking.select_random(t, n, seed),
               'one-per-class': lambda t: ranking.select_one_per_class(t, seed)}
     if strategy not in choose: raise InputError(f'strategy={strategy!r} is unknown; use {", ".join(choose)}')

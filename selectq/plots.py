@@ -8,7 +8,7 @@ __all__ = ['INK', 'LOOK', 'COLOURS', 'MARKERS', 'look', 'new_axes', 'reading_nam
            'range_correlations', 'plot_range_correlations', 'class_shares', 'plot_centroids', 'centroid_paths',
            'plot_trajectories', 'plot_knob', 'plot_grid', 'plot_agreement', 'plot_images', 'plot_beside_paper']
 
-# %% ../nbs/85_plots.ipynb #dfee522c
+# %% ../nbs/85_plots.ipynb #6493c6bb
 from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
@@ -20,9 +20,10 @@ from matplotlib.ticker import LogLocator
 from .clustering import SelectQSettings, step_size
 from .data import InputError
 from .distance import knowledge_distance
+from .ranking import Selection
 from .statistics import SiteHooks, StatisticsTable, inference
 
-# %% ../nbs/85_plots.ipynb #a0ca6a78
+# %% ../nbs/85_plots.ipynb #4c2f15a0
 INK = '#222222'
 LOOK = {'figure.facecolor': 'white', 'axes.facecolor': 'white', 'text.color': INK, 'axes.labelcolor': INK, 'axes.edgecolor': INK, 'axes.titlecolor': INK,
         'xtick.color': INK, 'ytick.color': INK, 'xtick.labelcolor': INK, 'ytick.labelcolor': INK, 'axes.spines.top': False, 'axes.spines.right': False,
@@ -31,7 +32,10 @@ LOOK = {'figure.facecolor': 'white', 'axes.facecolor': 'white', 'text.color': IN
 @contextmanager
 def look():
     "Inside, or in a decorated function: dark ink on a white sheet."
-    with plt.rc_context(LOOK): yield
+    before = {k: plt.rcParams[k] for k in LOOK}  # these alone: a notebook's backend sets others at the first figure
+    plt.rcParams.update(LOOK)
+    try: yield
+    finally: plt.rcParams.update(before)
 
 # %% ../nbs/85_plots.ipynb #31fa0965
 @look()
@@ -117,7 +121,7 @@ def _draw_bits(ax, part, labelled):
         ax.errorbar(x, g.top1, yerr=g.se, fmt=MARKERS[u, o], ms=6, lw=1, color=COLOURS[u, o], label=reading_name(u, o) if labelled else None)
     ax.set(xticks=[], xlim=(-.45, .6 + .2 * max(len(readings), 1)), xlabel=_bits_name(*part[['w_bits', 'a_bits']].iloc[0]))
 
-# %% ../nbs/85_plots.ipynb #a34473f6
+# %% ../nbs/85_plots.ipynb #bf6b702a
 def _draw_float(ax, top1, labelled):
     "Full precision as a line, or in words where the line would squeeze the rest of the panel."
     low, high = ax.get_ylim()
@@ -128,13 +132,16 @@ def _draw_float(ax, top1, labelled):
 
 @look()
 def legend_below(
-    ax,  # whose marks are explained
+    axs,  # of one figure, whose marks are explained
     columns: int = 2,
 ):
-    "One legend for the whole figure, below its panels."
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc='outside lower center', ncols=columns)
+    "One legend for the whole figure, below its panels; a mark that several panels share is named once."
+    found = {}
+    for ax in np.asarray(axs).ravel():
+        for mark, name in zip(*ax.get_legend_handles_labels()): found.setdefault(name, mark)
+    ax.figure.legend(found.values(), found.keys(), loc='outside lower center', ncols=columns)
 
-# %% ../nbs/85_plots.ipynb #ba7cf4ba
+# %% ../nbs/85_plots.ipynb #7ad16a4d
 @look()
 def plot_comparison(
     results: pd.DataFrame,  # of `evaluate`
@@ -149,38 +156,48 @@ def plot_comparison(
         _draw_bits(ax, results[(results.w_bits == w) & (results.a_bits == a)], labelled=k == 0)
         if len(full): _draw_float(ax, full.iloc[0], labelled=k == 0)
     axs[0].set_ylabel('top-1, %')
-    legend_below(axs[0])
+    legend_below(axs)
     return axs
 
-# %% ../nbs/85_plots.ipynb #bb92a382
+# %% ../nbs/85_plots.ipynb #d75c158d
 def _accuracy_bins(top1, images, count):
     "At most `count` bin edges or so, between the values that an accuracy on this many images can take."
     step = 100 / images  # one image
     width = step * max(1, int(np.ceil((top1.max() - top1.min()) / step / count)))
     return np.arange(top1.min() - step / 2, top1.max() + width, width)
 
-@look()
-def plot_fluctuation(
-    results: pd.DataFrame,  # of one network and one bit width
-    ax=None,  # a new one when None
-    bins: int = 12,  # of the histogram, about
-) -> plt.Axes:
-    "How far do random sets swing, and where do chosen ones fall? Histogram of the random sets; a line and the spread over orders for each SelectQ reading."
-    part, random, chosen = _quantized(results, 'update', 'order', 'images')
-    _one(part, *_SAME, 'w_bits', 'a_bits')
-    _one(random, 'strategy')
-    if len(random) < 2: raise InputError(f'a histogram of {len(random)} random sets shows no fluctuation; give 2 or more')
-    ax = _axes(ax, 1, (4.6, 3))[0]
-    mean, se, first = random.top1.mean(), random.se.mean(), random.iloc[0]
-    ax.axvspan(mean - se, mean + se, color='#F0E442', alpha=.25, lw=0, label='one standard error of the evaluation')
-    ax.hist(random.top1, _accuracy_bins(random.top1, first.images, bins), color=COLOURS.get(first.strategy, '.5'), edgecolor='white', label=f'{len(random)} random sets')
+def _draw_fluctuation(ax, random, chosen, bins):
+    "One panel: histogram of the random sets, and for each reading a line at the mean with its spread above."
+    mean, se, one = random.top1.mean(), random.se.mean(), random.iloc[0]
+    ax.axvspan(mean - se, mean + se, color='#F0E442', alpha=.25, lw=0, label='\u00b1 one standard error of the evaluation')
+    ax.hist(random.top1, _accuracy_bins(random.top1, one.images, bins), color=COLOURS.get(one.strategy, '.5'), edgecolor='white', label=f'{len(random)} random sets')
     top = ax.get_ylim()[1]
     for k, ((u, o), g) in enumerate(chosen.groupby(['update', 'order'], sort=False)):
         ax.axvline(g.top1.mean(), color=COLOURS[u, o], lw=1.2)
-        ax.errorbar(g.top1.mean(), top * (1.06 + .08 * k), xerr=_spread(g.top1), fmt=MARKERS[u, o], ms=6, capsize=3, color=COLOURS[u, o], label=reading_name(u, o) + (f', {len(g)} orders' if len(g) > 1 else ''))
-    ax.set(xlabel='top-1, %', ylabel='random sets', title=f'{first.get("network", "")} {_bits_name(first.w_bits, first.a_bits)}'.strip())
-    legend_below(ax)
-    return ax
+        orders = f', {len(g)} orders' if len(g) > 1 else ''
+        ax.errorbar(g.top1.mean(), top * (1.06 + .08 * k), xerr=_spread(g.top1), fmt=MARKERS[u, o], ms=6, capsize=3, color=COLOURS[u, o], label=reading_name(u, o) + orders)
+    ax.set(xlabel='top-1, %', title=f'{one.get("network", "")} {_bits_name(one.w_bits, one.a_bits)}'.strip())
+
+# %% ../nbs/85_plots.ipynb #8dae6e9d
+@look()
+def plot_fluctuation(
+    results: pd.DataFrame,  # of one network
+    axs=None,  # one Axes per bit width; new ones when None
+    bins: int = 12,  # of the histogram, about
+) -> np.ndarray:  # of Axes
+    "How far do random sets swing, and where do chosen ones fall? Histogram of the random sets; a line and the spread over orders for each SelectQ reading."
+    part, random, chosen = _quantized(results, 'update', 'order', 'images')
+    _one(part, *_SAME)
+    _one(random, 'strategy')
+    at = lambda df, w, a: df[(df.w_bits == w) & (df.a_bits == a)]
+    bits = _bits_of(part)
+    for b in bits:
+        if len(at(random, *b)) < 2: raise InputError(f'{len(at(random, *b))} random sets at {_bits_name(*b)} show no fluctuation; give 2 or more')
+    axs = _axes(axs, len(bits), (4.6 if len(bits) == 1 else 3.2, 2.8), 3)
+    for ax, b in zip(axs, bits): _draw_fluctuation(ax, at(random, *b), at(chosen, *b), bins)
+    axs[0].set_ylabel('random sets')
+    legend_below(axs)
+    return axs
 
 # %% ../nbs/85_plots.ipynb #0488438d
 def activation_histograms(
@@ -262,7 +279,7 @@ def range_correlations(
         rows.append(dict(site=site, pearson_mean=plain['mean'], pearson_std=plain['std'], spearman_mean=ranked['mean'], spearman_std=ranked['std']))
     return pd.DataFrame(rows)
 
-# %% ../nbs/85_plots.ipynb #8563ea01
+# %% ../nbs/85_plots.ipynb #945c2a05
 @look()
 def plot_range_correlations(
     correlations: pd.DataFrame,  # of `range_correlations`
@@ -278,7 +295,7 @@ def plot_range_correlations(
         ax.plot(x, std, 's', ms=4, color=COLOURS['shift', 'lowest'], label='std')
         ax.axhline(0, color='.6', lw=.8)
         ax.set(xlabel='site, in call order', ylim=(min(-.05, np.nanmin([mean, std]) - .05), 1.05), title=f'{kind.title()} correlation with max - min')
-    legend_below(axs[0])
+    legend_below(axs)
     return axs
 
 # %% ../nbs/85_plots.ipynb #2a41e1f2
@@ -297,7 +314,7 @@ def class_shares(
         share = 1 - within / values.var(0, ddof=1)
     return pd.DataFrame(share, columns=['class_mean', 'class_std', 'class_range']).assign(site=table.sites)
 
-# %% ../nbs/85_plots.ipynb #b0be69c4
+# %% ../nbs/85_plots.ipynb #46537bba
 def _runs_away(centroids, images):
     "Whether a centroid lies five times further out than any image."
     return bool((np.abs(centroids).max(0) > 5 * np.abs(images).max(0)).any())
@@ -308,9 +325,10 @@ def _log_axes(ax, points):
         if (v > 0).all(): scale('log', subs=[])
         else: scale('symlog', linthresh=np.quantile(np.abs(v[v != 0]), .1) if v.any() else 1.)
 
-    for axis in (ax.xaxis, ax.yaxis):
+    for axis, v in zip((ax.xaxis, ax.yaxis), np.asarray(points, float).T):
         if axis.get_scale() != 'log': continue
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+        wide = v.max() > 30 * v.min()
+        axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5), numticks=8))
         axis.set_major_formatter('{x:g}')
 
 def _edges(axis, values, count=30):
@@ -373,7 +391,7 @@ def centroid_paths(
         if t in at: kept.append(C.copy())
     return np.append(0, at), np.stack(kept)
 
-# %% ../nbs/85_plots.ipynb #b5044c93
+# %% ../nbs/85_plots.ipynb #be181a4d
 @look()
 def plot_trajectories(
     paths: dict,  # name of the panel -> (snapshots, N, 2) mean and std of the centroids
@@ -383,10 +401,11 @@ def plot_trajectories(
 ) -> np.ndarray:  # of Axes
     "Which way do the centroids go? A line per centroid, a cross at its start and a dot at its end; grey when it never moved."
     if not paths: raise InputError('no paths were given; give a dict of (snapshots, N, 2) arrays')
+    paths = {name: np.asarray(p, float) for name, p in paths.items()}
+    for name, p in paths.items():
+        if p.ndim != 3 or p.shape[2] != 2: raise InputError(f'paths {name!r} of shape {p.shape} cannot be drawn; give (snapshots, N, 2)')
     axs, colours = _axes(axs, len(paths), (3, 2.6), 3), [COLOURS[k] for k in (*MARKERS, 'float', 'one-per-class')]
     for ax, (name, p) in zip(axs, paths.items()):
-        p = np.asarray(p, float)
-        if p.ndim != 3 or p.shape[2] != 2: raise InputError(f'paths {name!r} of shape {p.shape} cannot be drawn; give (snapshots, N, 2)')
         below = p[0] if images is None else np.asarray(images[name], float)
         if log if log is not None else _runs_away(p[-1], below): _log_axes(ax, np.concatenate([p.reshape(-1, 2), below]))
         if images is not None: ax.scatter(*_some(below, 300).T, s=4, color='.75', alpha=.5, lw=0, zorder=0)
@@ -398,7 +417,7 @@ def plot_trajectories(
         ax.set(title=name, xlabel='mean', ylabel='std')
     return axs
 
-# %% ../nbs/85_plots.ipynb #f1e9750a
+# %% ../nbs/85_plots.ipynb #c1b31eac
 def _filled(values): return values.notna() & (values.astype(str) != '')
 
 def _places(values, log):
@@ -408,6 +427,7 @@ def _places(values, log):
     words = not np.isfinite(numbers).all() or any(isinstance(v, (bool, np.bool_)) for v in values)
     if words and log: raise InputError(f'the knob takes {", ".join(map(str, values[:2]))}, which have no logarithm; leave log out')
     if words: return {v: k for k, v in enumerate(values)}, True
+    if log and len(numbers) and (min(numbers) < 0 or not max(numbers) > 0): raise InputError(f'the knob takes {min(numbers):g}, which has no logarithm; leave log out')
     return {v: x for x, v in sorted(zip(numbers, values))}, False
 
 def _knob_curve(ax, g, knob, places, shift=0., band=False, **look):
@@ -434,7 +454,7 @@ def _check_knob(part, knob):
     for _, g in part[_filled(part[knob])].groupby(['strategy', 'update', 'order', 'w_bits', 'a_bits', knob], dropna=False): _one(g, *fixed)
     _one(part, *(c for c in ('network', 'images') if c != knob))
 
-# %% ../nbs/85_plots.ipynb #fce69386
+# %% ../nbs/85_plots.ipynb #58542c69
 @look()
 def plot_knob(
     results: pd.DataFrame,  # of one network: SelectQ at several values of the knob, random sets beside it
@@ -459,16 +479,14 @@ def plot_knob(
         ax.set(xlabel=knob, title=_bits_name(w, a))
         _error_bar(ax, here(part))
     axs[0].set_ylabel('top-1, %')
-    legend_below(axs[0])
+    legend_below(axs)
     return axs
 
-# %% ../nbs/85_plots.ipynb #74443234
+# %% ../nbs/85_plots.ipynb #4aa33963
 def _log_knob(ax, values):
     "Logarithmic x with a tick at every value that was tried."
-    positive = [v for v in values if v > 0]
-    if not positive or min(values) < 0: raise InputError(f'the knob takes {min(values)}, which has no logarithm; leave log out')
     if min(values) > 0: ax.set_xscale('log')
-    else: ax.set_xscale('symlog', linthresh=min(positive), linscale=.5)
+    else: ax.set_xscale('symlog', linthresh=min(v for v in values if v > 0), linscale=.5)
     ax.set_xticks(values, [f'{v:g}' for v in values])
     ax.minorticks_off()
 
@@ -477,7 +495,7 @@ def _error_bar(ax, part):
     ax.margins(x=.14)
     ax.errorbar(.05, part.top1.mean(), yerr=part.se.mean(), transform=ax.get_yaxis_transform(), color=INK, lw=1.2, capsize=2, label='standard error of the evaluation')
 
-# %% ../nbs/85_plots.ipynb #3344308c
+# %% ../nbs/85_plots.ipynb #42021712
 def _cells(part, rows, columns):
     "Mean, spread and standard error of top-1 for each pair of values; NaN where there is no row."
     g = part.groupby([rows, columns], sort=False)
@@ -504,7 +522,7 @@ def plot_grid(
     _write(ax, top1.to_numpy(), sd.to_numpy(), image)
     k, j = top1.index.get_loc(row), top1.columns.get_loc(column)
     ax.add_patch(plt.Rectangle((j - .5, k - .5), 1, 1, fill=False, edgecolor=INK, lw=1.5))
-    ax.figure.colorbar(image, ax=ax, label='difference from the frame, se').ax.tick_params(colors=INK)
+    ax.figure.colorbar(image, ax=ax, label='standard errors\nfrom the frame').ax.tick_params(colors=INK)
     ax.set(title=_bits_name(*part[['w_bits', 'a_bits']].iloc[0]))
     _label_cells(ax, top1.index, top1.columns)
     return ax
@@ -525,7 +543,11 @@ def _write(ax, values, spreads, image, form='{:.1f}'):
         s = form.format(v) + (f' \u00b1 {spreads[k, j]:.1f}' if spreads is not None and spreads[k, j] > 0 else '')
         ax.text(j, k, s, ha='center', va='center', fontsize=8, color='white' if .3 * r + .59 * g + .11 * b < .5 else INK)
 
-# %% ../nbs/85_plots.ipynb #fbd8362b
+# %% ../nbs/85_plots.ipynb #fb97aea6
+def _positions(selection):
+    "Positions in the pool of a `Selection`, or of whatever lists them."
+    return np.asarray(selection.index if isinstance(selection, Selection) else selection, int).ravel()
+
 @look()
 def plot_agreement(
     selections: dict,  # name -> `Selection`, or positions in the pool
@@ -534,7 +556,7 @@ def plot_agreement(
 ) -> plt.Axes:
     "Do two selections agree? Share of common images: of the smaller of the two."
     if not selections: raise InputError('no selections were given; give a dict of names and selections')
-    sets = [set(np.asarray(getattr(s, 'index', s)).tolist()) for s in selections.values()]
+    sets = [set(_positions(s).tolist()) for s in selections.values()]
     if empty := [n for n, s in zip(selections, sets) if not s]: raise InputError(f'selection {empty[0]!r} is empty; leave it out')
     share = np.array([[len(a & b) / min(len(a), len(b)) for b in sets] for a in sets])
     ax = _axes(ax, 1, (1.4 + .55 * len(sets), .8 + .45 * len(sets)))[0]
@@ -545,7 +567,7 @@ def plot_agreement(
     ax.set(title='common images, %' + (f' (by chance {100 * max(map(len, sets)) / images:.0f})' if images else ''))
     return ax
 
-# %% ../nbs/85_plots.ipynb #37156b79
+# %% ../nbs/85_plots.ipynb #afde8e0b
 def _thumbnail(image, side):
     "The centre of an image, square, at most `side` pixels wide."
     w, h = image.size
@@ -562,7 +584,7 @@ def plot_images(
     side: int = 64,  # pixels
 ) -> np.ndarray:  # of Axes
     "What has been chosen? The images with their rank, and their class where the pool knows it."
-    index = np.asarray(getattr(selection, 'index', selection), int).ravel()
+    index = _positions(selection)
     if not len(index): raise InputError('the selection is empty; give at least one image')
     if index.min() < 0 or index.max() >= len(pool): raise InputError(f'image {index.max() if index.min() >= 0 else index.min()} is not in the pool of {len(pool)}; use the pool of the selection')
     axs = _axes(axs, len(index), (.62, .78), columns)
@@ -573,7 +595,7 @@ def plot_images(
         ax.set_axis_off()
     return axs
 
-# %% ../nbs/85_plots.ipynb #ea64dacd
+# %% ../nbs/85_plots.ipynb #2863b245
 _METHODS = {'Baseline': ('float', 'o'), 'Random': ('random', 'o'), 'SelectQ': (('additive', 'highest'), 'D'), 'SelectQ (text)': (('shift', 'lowest'), 's'), 'ACIQ': ('one-per-class', '^'),
             'SelectQ+ACIQ': (('additive', 'lowest'), 'v'), 'SelectQ (text)+ACIQ': (('shift', 'highest'), 'P')}
 
@@ -598,5 +620,5 @@ def plot_beside_paper(
         ax.set_xticks(range(len(bits)), ['float' if w == 32 else _bits_name(w, a) for w, a in bits])
     axs[0].plot([], [], 'o', mfc='none', color=INK, label='hollow: the paper')
     axs[0].set_ylabel('top-1, %')
-    legend_below(axs[0], 3)
+    legend_below(axs, 3)
     return axs

@@ -6,7 +6,7 @@
 __all__ = ['score_images', 'Selection', 'make_selection', 'select', 'select_random', 'select_one_per_class', 'save_selection',
            'check_selection', 'load_selection']
 
-# %% ../nbs/60_ranking.ipynb #23e7139b
+# %% ../nbs/60_ranking.ipynb #c3e122f7
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,28 +16,43 @@ import numpy as np
 
 from .clustering import Clustering, SelectQSettings, cluster
 from .data import InputError
-from .distance import knowledge_distance
-from .statistics import StatisticsTable, versions, write_json
+from .distance import channel_distance, cosine_distance, knowledge_distance
+from .statistics import ChannelTable, StatisticsTable, check_channels, versions, write_json
 
-# %% ../nbs/60_ranking.ipynb #47c5e8da
+# %% ../nbs/60_ranking.ipynb #a631cb01
 @numba.njit(parallel=True, cache=True, error_model='numpy')
-def _score(stats, centroids, gamma, scores):
+def _score(stats, centroids, gamma, cosine, scores):
     "Sum over sites of the distance of stats (images, sites, 4) to the nearest of centroids (sites, N, 2)."
     for i in numba.prange(stats.shape[0]):
         for s in range(stats.shape[1]):
             m, d, least = np.float64(stats[i, s, 0]), np.float64(stats[i, s, 1]), np.inf
             for j in range(centroids.shape[1]):
-                least = min(least, knowledge_distance(centroids[s, j, 0], centroids[s, j, 1], m, d, gamma))
+                if cosine: D = cosine_distance(centroids[s, j, 0], centroids[s, j, 1], m, d, gamma)
+                else: D = knowledge_distance(centroids[s, j, 0], centroids[s, j, 1], m, d, gamma)
+                least = min(least, D)
             scores[i] += least
 
-# %% ../nbs/60_ranking.ipynb #c869e901
+@numba.njit(parallel=True, cache=True, error_model='numpy')
+def _score_channels(x, centroids, gamma, scores):
+    "Add to scores the distance of x (images, C, 2) of one site to the nearest of centroids (N, C, 2)."
+    for i in numba.prange(x.shape[0]):
+        least = np.inf
+        for j in range(centroids.shape[0]):
+            least = min(least, channel_distance(centroids[j, :, 0], centroids[j, :, 1], x[i, :, 0], x[i, :, 1], gamma))
+        scores[i] += least
+
+# %% ../nbs/60_ranking.ipynb #1d73f623
 def score_images(
     table: StatisticsTable,  # of the pool
     clustering: Clustering,  # of the same table
-) -> np.ndarray:  # (images,) float64, in squared units of the activations
+    channels: ChannelTable = None,  # of the same pool, for distance='channel'
+) -> np.ndarray:  # (images,) float64, in squared units of the activations; without a unit for the cosine
     "Score of every image: distance to the nearest centroid, summed over the sites (Eq. 5)."
-    scores = np.zeros(len(table))
-    _score(table.stats, clustering.centroids, float(clustering.settings.gamma), scores)
+    scores, s = np.zeros(len(table)), clustering.settings
+    if s.distance == 'channel':
+        check_channels(channels, table)
+        for x, C in zip(channels.stats, clustering.centroids): _score_channels(x, C, float(s.gamma), scores)
+    else: _score(table.stats, clustering.centroids, float(s.gamma), s.distance == 'cosine', scores)
     return scores
 
 # %% ../nbs/60_ranking.ipynb #e743256b
@@ -78,16 +93,18 @@ def make_selection(
     return Selection(strategy, table.index[rows], table.names.take(rows).to_pylist(), table.digests.take(rows).to_pylist(),
                      None if scores is None else scores[rows], dict(settings or {}), seed, source, None if wins is None else dict(zip(table.sites, wins.tolist())))
 
-# %% ../nbs/60_ranking.ipynb #5487f24e
+# %% ../nbs/60_ranking.ipynb #02394da7
 def select(
     table: StatisticsTable,  # of the pool
     n: int,  # number of images
     settings: SelectQSettings = SelectQSettings(),
+    channels: ChannelTable = None,  # of the same pool, for distance='channel'
+    noise=None,  # in place of the table's noise, as in `cluster`
 ) -> Selection:
     "SelectQ: cluster, score, take the n images at the chosen end. Equal scores go in the order of the pool."
     n = _check_n(n, table)
-    clustering = cluster(table, settings)
-    scores = score_images(table, clustering)
+    clustering = cluster(table, settings, channels, noise)
+    scores = score_images(table, clustering, channels)
     rows = np.argsort(-scores if settings.order == 'highest' else scores, kind='stable')[:n]
     return make_selection(table, rows, 'selectq', asdict(settings), settings.seed, scores, clustering.wins)
 

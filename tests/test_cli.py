@@ -143,6 +143,28 @@ REFUSED = {
     "run digits {broken} {val} --out x -n 5": "2 of 62 --allow-unreadable",
     "run digits {pool} {broken} --out x -n 5": "2 of 62 --allow-unreadable",
     "run digits {pool} {val} --out {file} -n 5": "file",
+    "paper": "EXPERIMENT",
+    "paper table1": "--train",
+    "paper table1 --train {pool}": "--val",
+    "paper table9 --train {pool} --val {val} --out x": "'table9' table1 fig7",
+    "paper table1 --train {pool} --val {val} --out x": "n=1000 60 images",
+    "paper table1 --train {root}/nowhere --val {val} --out x": "nowhere does not exist",
+    "paper table1 --train {pool} --val {val} --out x --sizes 5 --networks resnet81": "'resnet81' resnet18",
+    "paper table1 --train {pool} --val {val} --out x --sizes 5 --networks digits resnet81": "'resnet81' resnet18",
+    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --weights {empty}": "empty digits.safetensors",
+    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --sites relu": "'relu' activation, output, input",
+    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --bits 1": "bits=1",
+    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --bits 8 eight": "eight",
+    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --limit-train 0": "limit=0",
+    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --limit-val -1": "limit=-1",
+    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --orders 0": "--orders",
+    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --sets -1": "-1",
+    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --limit-train 4": "n=5 4 images",
+    "paper table1 --train {flat} --val {val} --out x --networks digits --sizes 5": "no labels",
+    "select {table} -n 5 --distance manhattan": "'manhattan' euclidean",
+    "select {table} -n 5 --distance channel": "channel",
+    "select {table} -n 5 --initialisation gaussian": "gaussian",
+    "select {table} -n 5 --initialisation zero": "'zero' uniform",
     "demo --out {file}": "file",
     "demo extra": "extra",
     "fly": "fly",
@@ -153,7 +175,7 @@ REFUSED = {
 @pytest.mark.parametrize("command", REFUSED)
 def test_refused(command, world, here):
     """Exit code 2, one line that says what is wrong, nothing made, nothing touched."""
-    quiet = " --workers 0" if "{" in command and command.startswith(("stats", "evaluate", "run")) and not command.endswith(("--bits", "--workers -1", "--workers -2")) else ""
+    quiet = " --workers 0" if "{" in command and command.startswith(("stats", "evaluate", "run", "paper")) and not command.endswith(("--bits", "--workers -1", "--workers -2")) else ""
     one_line(call(command + quiet, **vars(world)), *REFUSED[command].split(" "))
     assert tree(here) == {} or command == LATE and "x/results.csv" not in tree(here)
 
@@ -197,11 +219,11 @@ def test_refused_in_a_process(command, world, here, messy):
 
 def test_help():
     """Each command explains itself; nothing at all is answered with help, too."""
-    for command in ("stats", "info", "select", "evaluate", "run", "demo"):
+    for command in ("stats", "info", "select", "evaluate", "run", "paper", "demo"):
         code, out, err = call(f"{command} --help")
         assert code == 0 and err == "" and out.startswith("Usage: ")
     code, out, err = call("--help")
-    assert code == 0 and err == "" and all(command in out for command in ("stats", "info", "select", "evaluate", "run", "demo"))
+    assert code == 0 and err == "" and all(command in out for command in ("stats", "info", "select", "evaluate", "run", "paper", "demo"))
 
 
 def test_no_arguments():
@@ -252,6 +274,25 @@ def test_run(world, here):
         Image.open("report/comparison.png").verify()
         previous = locals().get("previous", results)
         pd.testing.assert_frame_equal(results, previous)
+
+
+def test_paper(world, here):
+    """An experiment writes a row per result; again it computes nothing, with more bits what is new; the print has a column of the paper's."""
+    command = "paper table1 --train {pool} --val {val} --networks digits --sizes 5 --sets 2 --bits 4 --out o --workers 0"
+    code, out, err = call(command, **vars(world))
+    assert (code, err) == (0, "") and "paper" in out.splitlines()[0] and out.endswith("o/table1.csv: 5 results; run the same command again to go on or to extend it\n")
+    first = (here / "o" / "table1.csv").read_bytes()
+    assert call(command, **vars(world))[1] == out and (here / "o" / "table1.csv").read_bytes() == first
+    old = pd.read_csv("o/table1.csv")
+    assert call(command.replace("--bits 4", "--bits 4 3 --orders 2"), **vars(world))[0] == 0
+    new = pd.read_csv("o/table1.csv")
+    assert old.seconds.isin(new.seconds).all() and len(new) == 1 + 2 * (2 + 4) and new.w_bits.isin([32, 4, 3]).all()
+    weights = here / "weights"
+    weights.mkdir()
+    (weights / "digits.safetensors").write_bytes(world.other.read_bytes())
+    assert call(command.replace("--out o", "--out p") + " --weights weights --limit-train 50 --limit-val 20", **vars(world))[0] == 0
+    other = pd.read_csv("p/table1.csv")
+    assert (other.weights != old.weights[0]).all() and (other.images == 20).all() and load_table("p/stats/digits-activation").meta["images"] == 50
 
 
 ALL = "--fold-batchnorm --correct-bias --edge-bits 8 --inputs quantized"
