@@ -372,7 +372,7 @@ def plot_centroids(
     _margins(ax, images, centroids)
     return ax
 
-# %% ../nbs/85_plots.ipynb #c1ef6c22
+# %% ../nbs/85_plots.ipynb #4b43e650
 def centroid_paths(
     table: StatisticsTable,
     settings: SelectQSettings,  # granularity image
@@ -380,7 +380,8 @@ def centroid_paths(
     snapshots: int = 16,  # kept, the first before any image, the others after evenly growing (geometric) numbers of images
 ) -> tuple:  # (snapshots,) images seen, (snapshots, N, 2) mean and std of the centroids
     "Positions of the centroids of one site during the traversal (Eq. 3 and 4)."
-    if settings.granularity != 'image': raise InputError(f'paths of granularity {settings.granularity!r} are not followed; use image')
+    for name, value in dict(granularity='image', distance='euclidean', initialisation='uniform').items():
+        if (v := getattr(settings, name)) != value: raise InputError(f'paths of {name}={v!r} are not followed; use {value}')
     C, n = table.noise[:settings.centroids, site, :2].astype(np.float64), len(table)
     order = np.random.default_rng(settings.seed).permutation(n) if settings.shuffle else np.arange(n)
     step = step_size(np.arange(n) // settings.batch_size, -(-n // settings.batch_size), settings.lambda_min, settings.lambda_max)
