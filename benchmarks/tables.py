@@ -15,6 +15,7 @@ MARK = '<!-- tables -->'
 TABLES = {  # file: (title, columns or None for all)
     'statistics': ('Statistics beside plain inference', ['network', 'device', 'batch_size', 'memory_format', 'precision', 'compiled', 'sites', 'plain_images_per_s', 'statistics_images_per_s', 'ratio', 'q25', 'q75', 'pairs']),
     'traversals': ("One traversal to a selection beside the paper's two", ['network', 'device', 'batch_size', 'batches', 'paper_s', 'ours_s', 'ratio', 'q25', 'q75', 'pairs']),
+    'evaluation': ('W4A4 evaluation beside full precision', ['network', 'sites', 'quantizer', 'batch_size', 'number_of_sites', 'plain_s', 'quantized_s', 'ratio', 'q25', 'q75', 'pairs']),
     'clustering': ('Clustering and ranking', None), 'decoding': ('Decoding', None), 'fast_decoding': ('What fast decoding changes', None), 'memory': ('Peak memory', None)}
 
 

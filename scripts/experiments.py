@@ -66,8 +66,9 @@ def grid(case, out):
 
 def readings(case, out):
     "All four pairs of Eq. 3 and Eq. 5, at every bit width on one network, at the lowest on the others."
-    case.study('readings', ablation_recipes('reading', 100, 3), case.bits if case.net.name == CIFAR[0] else case.low, out)
-    append(out / 'readings_width.csv', [width(case, replace(pair, seed=seed)) for pair in PAIRS for seed in range(3)])
+    plain = case.net.name == CIFAR[0]
+    case.study('readings', ablation_recipes('reading', 100, 3 if plain else 2), case.bits if plain else case.low, out)
+    append(out / 'readings_width.csv', [width(case, replace(pair, seed=seed)) for pair in PAIRS for seed in range(3 if plain else 2)])
 
 
 def width(case, settings):
@@ -137,8 +138,8 @@ def agreement(data, tables, out):
     for c in cases:
         sets = {(name(r), d.net.name): make_selection(c.table, check_selection(select(d.table, 100, r), d.table), 'given') for r in READINGS for d in cases}
         sets |= {(name(r), 'random'): choose(c.table, Recipe('balanced', 100, 0)) for r in READINGS}
-        results = evaluate(c.net, c.val, c.table, list(sets.values()), c.low, batch_size=c.batch_size)[1:]
-        labels = [label for label in sets for _ in c.low]
+        results = evaluate(c.net, c.val, c.table, list(sets.values()), c.low[1:], batch_size=c.batch_size)[1:]
+        labels = [label for label in sets for _ in c.low[1:]]
         frames.append(results.assign(reading=[a for a, _ in labels], chosen_for=[b for _, b in labels], weights=c.net.hash[:12])[['network', 'reading', 'chosen_for', 'w_bits', 'a_bits', 'n', 'top1', 'se', 'images', 'weights']])
     pd.concat(frames).to_csv(out / 'transfer.csv', index=False)
 
