@@ -60,7 +60,8 @@ def tables(case, out):
 
 def grid(case, out):
     "Estimator x selection x bits, 100 images."
-    recipes = [Recipe('balanced', 100, seed) for seed in range(2)] + [Recipe('selectq', 100, 0, r) for r in READINGS]
+    plain = case.net.name in (CIFAR[0], MENET)
+    recipes = [Recipe('balanced', 100, seed) for seed in range(2 if plain else 1)] + [Recipe('selectq', 100, 0, r) for r in READINGS]
     case.study('grid', recipes, case.low, out, ranges=ESTIMATORS, pool=case.pool)
 
 
@@ -98,7 +99,7 @@ def ablations(case, out):
         if knob == 'distance': given = dict(channels=channel_statistics(case.net, case.pool, case.table.kind))
         if knob == 'initialisation': given = dict(noise=noise_statistics(case.net, case.table.kind, 10, noise='gaussian'))
         for part in split(ablation_recipes(knob, 100, 5 if knob == 'order' else 2)):
-            case.study(knob, part, case.low, out, given={k: v for k, v in given.items() if needs(part, k)})
+            case.study(knob, part, case.low[1:], out, given={k: v for k, v in given.items() if needs(part, k)})
 
 
 def seconds(case, settings):

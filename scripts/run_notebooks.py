@@ -52,6 +52,7 @@ def main():
     parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to run; none means all")
     paths = [p.resolve() for p in parser.parse_args().notebooks] or all_notebooks()
     os.environ["PYTHONHASHSEED"] = "0"
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep: other processes may want the cores
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     for path in paths:
         if not path.is_file():

@@ -596,7 +596,7 @@ def plot_images(
         ax.set_axis_off()
     return axs
 
-# %% ../nbs/85_plots.ipynb #2863b245
+# %% ../nbs/85_plots.ipynb #b9e5003c
 _METHODS = {'Baseline': ('float', 'o'), 'Random': ('random', 'o'), 'SelectQ': (('additive', 'highest'), 'D'), 'SelectQ (text)': (('shift', 'lowest'), 's'), 'ACIQ': ('one-per-class', '^'),
             'SelectQ+ACIQ': (('additive', 'lowest'), 'v'), 'SelectQ (text)+ACIQ': (('shift', 'highest'), 'P')}
 
@@ -619,7 +619,7 @@ def plot_beside_paper(
             ax.plot(x + .35 * apart, g.paper, marker, ms=6, mfc='none', color=COLOURS[key])
         ax.set(title=name, xlim=(-.6, len(bits) - .4))
         ax.set_xticks(range(len(bits)), ['float' if w == 32 else _bits_name(w, a) for w, a in bits])
-    axs[0].plot([], [], 'o', mfc='none', color=INK, label='hollow: the paper')
+    if ours.paper.notna().any(): axs[0].plot([], [], 'o', mfc='none', color=INK, label='hollow: the paper')
     axs[0].set_ylabel('top-1, %')
     legend_below(axs, 3)
     return axs
