@@ -496,7 +496,7 @@ def _error_bar(ax, part):
     ax.margins(x=.14)
     ax.errorbar(.05, part.top1.mean(), yerr=part.se.mean(), transform=ax.get_yaxis_transform(), color=INK, lw=1.2, capsize=2, label='standard error of the evaluation')
 
-# %% ../nbs/85_plots.ipynb #42021712
+# %% ../nbs/85_plots.ipynb #46353674
 def _cells(part, rows, columns):
     "Mean, spread and standard error of top-1 for each pair of values; NaN where there is no row."
     g = part.groupby([rows, columns], sort=False)
@@ -519,11 +519,13 @@ def plot_grid(
     if row not in top1.index or column not in top1 or np.isnan(top1.loc[row, column]): raise InputError(f'baseline={baseline} is not in the results; give a pair of {rows} and {columns} that is')
     gap = ((top1 - top1.loc[row, column]) / se.loc[row, column]).to_numpy()
     ax = _axes(ax, 1, (1 + 1.05 * top1.shape[1], .7 + .36 * len(top1)))[0]
-    image = ax.imshow(gap, cmap='PuOr_r', vmin=-max(2, np.nanmax(np.abs(gap))), vmax=max(2, np.nanmax(np.abs(gap))), aspect='auto')
+    farthest = np.nanmax(np.abs(gap))
+    most = np.clip(farthest, 2, 10)  # ten standard errors are as good as a hundred: one outlier must not bleach the rest
+    image = ax.imshow(gap, cmap='PuOr_r', vmin=-most, vmax=most, aspect='auto')
     _write(ax, top1.to_numpy(), sd.to_numpy(), image)
     k, j = top1.index.get_loc(row), top1.columns.get_loc(column)
     ax.add_patch(plt.Rectangle((j - .5, k - .5), 1, 1, fill=False, edgecolor=INK, lw=1.5))
-    ax.figure.colorbar(image, ax=ax, label='standard errors\nfrom the frame').ax.tick_params(colors=INK)
+    ax.figure.colorbar(image, ax=ax, label='standard errors\nfrom the frame', extend='both' if farthest > most else 'neither').ax.tick_params(colors=INK)
     ax.set(title=_bits_name(*part[['w_bits', 'a_bits']].iloc[0]))
     _label_cells(ax, top1.index, top1.columns)
     return ax
