@@ -1,6 +1,4 @@
 """What the benchmarks share: the machine's name, paired timing, peak memory of a command, results as CSV."""
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -10,16 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from selectq.studies import hardware
+
 RESULTS = Path(__file__).resolve().parents[1] / 'results'
-
-
-def hardware(device='cpu'):
-    "Name of what computes."
-    if str(device).startswith('cuda'): return torch.cuda.get_device_name(device)
-    info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.exists() else []
-    model = next((l.split(':')[1].strip() for l in lines if l.startswith('model name')), platform.processor())
-    return f'{model}, {os.cpu_count()} cores'
 
 
 def seconds(f, device='cpu'):

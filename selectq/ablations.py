@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['KNOB_VALUES', 'ablation_recipes', 'knob_column', 'knob_table']
 
-# %% ../nbs/89_ablations.ipynb #812f0a19
+# %% ../nbs/89_ablations.ipynb #524b4596
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from .clustering import SelectQSettings
@@ -17,14 +16,14 @@ from .paper import READINGS
 from .plots import selection_names
 from .studies import Recipe
 
-# %% ../nbs/89_ablations.ipynb #b44ec227
+# %% ../nbs/89_ablations.ipynb #72610e42
 KNOB_VALUES = {
     'centroids': [dict(centroids=c) for c in (1, 2, 5, 10, 20, 50, 100)],
     'gamma': [dict(gamma=g) for g in (0., .1, 1., 10., 100.)],
     'step': [dict(lambda_min=a, lambda_max=b) for a, b in ((.001, .1), (.0001, .01), (.01, 1.), (.001, .001), (.01, .01), (.1, .1))],
     'distance': [dict(distance=d) for d in ('euclidean', 'cosine', 'channel')],
     'initialisation': [dict(initialisation=i) for i in ('uniform', 'gaussian', 'images')],
-    'granularity': [dict(granularity='image')] + [dict(granularity='batch', batch_size=b) for b in (8, 32, 128, 512)],
+    'granularity': [dict(granularity='image')] + [dict(granularity='batch', batch_size=b) for b in (32, 512)],
     'order': [dict(), dict(shuffle=False)],
     'reading': [dict(update=u, order=o) for u, o in (('additive', 'lowest'), ('shift', 'highest'))],
 }

@@ -6,7 +6,7 @@
 __all__ = ['EXPERIMENTS', 'READINGS', 'Experiment', 'experiment_recipes', 'published', 'beside_paper', 'experiment_settings',
            'run_experiment']
 
-# %% ../nbs/88_paper.ipynb #a2020324
+# %% ../nbs/88_paper.ipynb #a84a2c19
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -15,9 +15,9 @@ import pandas as pd
 
 from .clustering import SelectQSettings
 from .data import InputError, Pool
-from .models import PAPER_NAMES, Network, load_network
+from .models import PAPER_NAMES, Network
 from .statistics import collect
-from .studies import Recipe, method_name, run_study
+from .studies import Recipe, run_study
 
 # %% ../nbs/88_paper.ipynb #e27f6f3c
 @dataclass(frozen=True)
@@ -56,14 +56,13 @@ def published() -> pd.DataFrame:  # table, model, method, w_bits, a_bits, top1 (
     "The figures of the paper's tables."
     return pd.read_csv(files('selectq') / 'published' / 'selectq_2025.csv')
 
-# %% ../nbs/88_paper.ipynb #1095d701
+# %% ../nbs/88_paper.ipynb #9488bf6a
 def beside_paper(
     results: pd.DataFrame,  # rows of one experiment
 ) -> pd.DataFrame:  # one row per network, method, size, centroids and bit width
     "Ours, seeds gathered, and the paper's figure for the same network, method and bit width where there is one."
     keys = ['network', 'method', 'n', 'centroids', 'w_bits', 'a_bits']
-    df = results.assign(method=results.apply(method_name, axis=1)).fillna({'centroids': 0})
-    ours = df.groupby(keys, sort=False).agg(seeds=('top1', 'size'), top1=('top1', 'mean'), sd=('top1', 'std'), se=('se', 'mean')).reset_index()
+    ours = results.fillna({'centroids': 0}).groupby(keys, sort=False).agg(seeds=('top1', 'size'), top1=('top1', 'mean'), sd=('top1', 'std'), se=('se', 'mean')).reset_index()
     theirs = published().drop_duplicates(['model', 'method', 'w_bits']).assign(network=lambda d: d.model.map(PAPER_NAMES)).rename(columns=dict(top1='paper'))
     return ours.merge(theirs[['network', 'method', 'w_bits', 'a_bits', 'paper']], how='left', on=['network', 'method', 'w_bits', 'a_bits'])
 

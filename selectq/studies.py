@@ -6,8 +6,8 @@
 __all__ = ['Strategy', 'KNOBS', 'KEY', 'ROW', 'select_balanced', 'Recipe', 'choose', 'hardware', 'method_name', 'read_rows',
            'run_study']
 
-# %% ../nbs/86_studies.ipynb #cc032c48
-import itertools, os, platform, time
+# %% ../nbs/86_studies.ipynb #0c8e7561
+import os, platform, time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -23,7 +23,7 @@ from .models import as_network
 from .ranking import Selection, make_selection, select, select_random
 from .statistics import StatisticsTable, versions, written_aside
 
-# %% ../nbs/86_studies.ipynb #003c3a75
+# %% ../nbs/86_studies.ipynb #72cdf554
 def select_balanced(
     table: StatisticsTable,  # of a pool with labels
     n: int,  # number of images
@@ -31,10 +31,9 @@ def select_balanced(
 ) -> Selection:
     "n images at random, spread over the classes as evenly as can be."
     if table.labels is None: raise InputError(f'pool {table.meta["pool"]["source"]} has no labels, so no classes; use random')
-    rows = np.array(select_random(table, len(table), seed).index)
-    rows = np.searchsorted(table.index, rows)  # all rows in random order
-    turn = np.zeros(len(rows), np.int64)  # how many of its class came before
-    for c in np.unique(table.labels): turn[table.labels[rows] == c] = np.arange((table.labels == c).sum())
+    rows = np.random.default_rng(seed).permutation(len(table))
+    labels = pd.Series(table.labels[rows])
+    turn = labels.groupby(labels).cumcount().to_numpy()  # how many of its class came before
     if not 1 <= n <= len(rows): raise InputError(f'n={n} but the pool holds {len(rows)} images; give 1 to {len(rows)}')
     return make_selection(table, rows[np.argsort(turn, kind='stable')[:n]], 'balanced', {}, seed)
 
@@ -142,7 +141,7 @@ def _evaluated(net, val, table, recipes, pairs, estimator, given, checkpoint, op
     about = [none, *(_about(r) for r in recipes for _ in pairs)]
     return [{**row, **facts, **a, 'method': method_name(row)} for row, a in zip(results.to_dict('records'), about)]
 
-# %% ../nbs/86_studies.ipynb #9ff6f688
+# %% ../nbs/86_studies.ipynb #330b6deb
 def run_study(
     net,  # a `Network` or `nn.Module`
     val: Pool,  # labelled images that are not in the pool
@@ -164,9 +163,10 @@ def run_study(
     known = {} if out is None else {_key(r): r for r in read_rows(out)}
     key = lambda recipe, e, w, a: _key({**_fixed(net, val, table, options), **_about(recipe), 'ranges': e, 'w_bits': w, 'a_bits': a})
     wanted = {(r, e): [p for p in pairs if key(r, e, *p) not in known] for r in dict.fromkeys(recipes) for e in ranges}
-    todo = sorted(((e, missing) for (_, e), missing in wanted.items() if missing), key=str)
-    for e, missing in (k for k, _ in itertools.groupby(todo)):
-        group = [r for (r, f), m in wanted.items() if (f, m) == (e, missing)]
+    todo = {}  # estimator and missing bit widths -> recipes
+    for (r, e), missing in wanted.items():
+        if missing: todo.setdefault((e, tuple(missing)), []).append(r)
+    for (e, missing), group in todo.items():
         for part in (group[k:k + share] for k in range(0, len(group), share)):
             rows = _evaluated(net, val, table, part, missing, e, given or {}, path and path.with_name(f'.{study}-{net.name}-{table.kind}.partial.json'), options)
             known |= {_key(r): {c: str(v) for c, v in {'study': study, **r}.items()} for r in rows if _key(r) not in known}
