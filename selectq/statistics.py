@@ -266,7 +266,7 @@ def noise_images(
     g = torch.Generator().manual_seed(seed)
     return preprocess.normalise(torch.rand(n, 3, preprocess.crop, preprocess.crop, generator=g))
 
-# %% ../nbs/30_statistics.ipynb #0adbeac3
+# %% ../nbs/30_statistics.ipynb #47e5d978
 def batch_statistics(
     module: nn.Module,  # in eval mode, gradients off (see `inference`)
     images: torch.Tensor,  # (B, C, H, W), on any device
@@ -275,13 +275,17 @@ def batch_statistics(
     memory_format=torch.contiguous_format,  # of the images on their way in, see `layout`
 ) -> np.ndarray:  # (B, sites, 4) float32
     "The four statistics of a batch at every site, by one forward pass."
+    return torch.stack(_watched(module, images, kind, sites, memory_format, site_statistics), 1).cpu().numpy()
+
+def _watched(module, images, kind, sites, memory_format, reduce):
+    "What `reduce` makes of every site, by one forward pass."
     parts = []
     def watch(k, x):
         if x.shape[0] != len(images):
             raise InputError(f'site {sites[k]} has {x.shape[0]} rows for {len(images)} images; use sites of another kind')
-        parts.append(site_statistics(x))
+        parts.append(reduce(x))
     with SiteHooks(module, kind, watch, sites): module(images.to(_device(module), non_blocking=True).contiguous(memory_format=memory_format))
-    return torch.stack(parts, 1).cpu().numpy()
+    return parts
 
 def _device(module): return next((p.device for p in module.parameters()), torch.device('cpu'))
 
@@ -638,7 +642,7 @@ def channel_rows(
     rows = x.reshape(b * c, -1) if x.numel() else x  # one without values is refused by site_statistics
     return site_statistics(rows)[:, :2].reshape(b, c, 2)
 
-# %% ../nbs/30_statistics.ipynb #93a6613c
+# %% ../nbs/30_statistics.ipynb #931ee68d
 def batch_channels(
     module: nn.Module,  # in eval mode, gradients off (see `inference`)
     images: torch.Tensor,  # (B, C, H, W), on any device
@@ -647,13 +651,7 @@ def batch_channels(
     memory_format=torch.contiguous_format,  # of the images on their way in, see `layout`
 ) -> list:  # per site (B, C_k, 2) float32
     "Mean and std of every channel of a batch at every site, by one forward pass."
-    parts = []
-    def watch(k, x):
-        if x.shape[0] != len(images):
-            raise InputError(f'site {sites[k]} has {x.shape[0]} rows for {len(images)} images; use sites of another kind')
-        parts.append(channel_rows(x))
-    with SiteHooks(module, kind, watch, sites): module(images.to(_device(module), non_blocking=True).contiguous(memory_format=memory_format))
-    return [p.cpu().numpy() for p in parts]
+    return [p.cpu().numpy() for p in _watched(module, images, kind, sites, memory_format, channel_rows)]
 
 def _check_finite_channels(parts, names, sites):
     "`check_finite` for per site (B, C_k, 2)."
