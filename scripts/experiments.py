@@ -19,7 +19,8 @@ from selectq.clustering import SelectQSettings, cluster
 from selectq.data import open_pool, read_classes
 from selectq.evaluation import evaluate
 from selectq.models import load_network
-from selectq.paper import EXPERIMENTS, READINGS, experiment_recipes, experiment_settings
+from selectq.paper import READINGS, experiment_recipes, experiment_settings
+from selectq.plots import image_looks, mean_percentiles
 from selectq.ranking import check_selection, make_selection, score_images, select
 from selectq.statistics import channel_statistics, collect, noise_statistics
 from selectq.studies import Recipe, choose, run_study
@@ -50,12 +51,10 @@ class Case:
 
 def tables(case, out):
     "The forms of the paper's tables and figures."
-    imagenet, plain = case.net.name == MENET, case.net.name == CIFAR[0]
-    for name in ('table3', 'fig2') if imagenet else ('table1', 'table4') + (('fig6', 'fig7', 'fig2') if plain else ()):
-        bits = (4, 3) if name == 'fig2' and plain else case.bits
-        sizes = (case.n,) if imagenet or name != 'fig6' else EXPERIMENTS[name].sizes
-        e = experiment_settings(name, case.pool, bits=bits, sizes=sizes, sets=20 if imagenet and name == 'fig2' else None)
-        case.study(name, experiment_recipes(e, orders=1 if name == 'fig7' else 5), bits, out, ranges=e.ranges)
+    imagenet = case.net.name == MENET
+    for name in ('table3', 'fig2') if imagenet else ('table1', 'table4', 'fig2', 'fig6', 'fig7'):
+        e = experiment_settings(name, case.pool, bits=case.bits, sizes=(case.n,) if name != 'fig6' else None)
+        case.study(name, experiment_recipes(e, orders=5), e.bits, out, ranges=e.ranges)
 
 
 def grid(case, out):
@@ -66,10 +65,31 @@ def grid(case, out):
 
 
 def readings(case, out):
-    "All four pairs of Eq. 3 and Eq. 5, at every bit width on one network, at the lowest on the others."
-    plain = case.net.name == CIFAR[0]
-    case.study('readings', ablation_recipes('reading', 100, 3 if plain else 2), case.bits if plain else case.low, out)
-    append(out / 'readings_width.csv', [width(case, replace(pair, seed=seed)) for pair in PAIRS for seed in range(3 if plain else 2)])
+    "All four pairs of Eq. 3 and Eq. 5 at every bit width."
+    case.study('readings', ablation_recipes('reading', 100, 3), case.bits, out)
+    append(out / 'readings_width.csv', [width(case, replace(pair, seed=seed)) for pair in PAIRS for seed in range(3)])
+    seen = image_looks(case.pool)
+    append(out / 'readings_looks.csv', looks(case, seen, 100))
+    append(out / 'readings_pixels.csv', pixels(case, seen, 100))
+
+
+def pixels(case, seen, n):
+    "What sets are worth that are chosen by their pixels alone, without the network: the n images with the least of each quantity."
+    sets = {f'least {q}': np.argsort(seen[q].to_numpy(), kind='stable')[:n] for q in seen}
+    results = evaluate(case.net, case.val, case.table, [make_selection(case.table, rows, 'given') for rows in sets.values()], case.low, batch_size=case.batch_size)[1:]
+    return [dict(network=case.net.name, selection=name, **r) for name, r in zip((name for name in sets for _ in case.low), results[['w_bits', 'a_bits', 'n', 'top1', 'se', 'images']].to_dict('records'))]
+
+
+def looks(case, seen, n):
+    "Where the images of each pair's set lie among all, in what they look like; and which classes they are of."
+    labels, rows = np.asarray(case.pool.labels), []
+    for pair in PAIRS:
+        for seed in range(3):
+            chosen = check_selection(select(case.table, n, replace(pair, seed=seed)), case.table)
+            classes, counts = np.unique(labels[chosen], return_counts=True)
+            rows.append(dict(network=case.net.name, update=pair.update, order=pair.order, seed=seed, n=n, **mean_percentiles(seen, chosen).round(2),
+                             classes=len(classes), of_most_common=counts.max(), most_common=case.pool.classes[classes[counts.argmax()]] if case.pool.classes else classes[counts.argmax()]))
+    return rows
 
 
 def width(case, settings):
@@ -91,25 +111,39 @@ def append(path, rows):
 
 
 def ablations(case, out):
-    "One knob at a time; what centroids cost."
-    append(out / 'centroids_seconds.csv', [seconds(case, replace(r, **change)) for r in READINGS for change in KNOB_VALUES['centroids']])
+    "One knob at a time; what centroids and distances cost, and how many centroids never move."
+    given = dict(channels=channel_statistics(case.net, case.pool, case.table.kind), noise=noise_statistics(case.net, case.table.kind, 10, noise='gaussian'))
+    costs(case, out, given['channels'])
+    append(out / 'granularity_dead.csv', [dead(case, replace(r, **change)) for r in READINGS for change in KNOB_VALUES['granularity']])
     for knob in KNOB_VALUES:
         if knob in ('reading', 'centroids'): continue  # `readings`, and fig7 of `tables`
-        given = {}
-        if knob == 'distance': given = dict(channels=channel_statistics(case.net, case.pool, case.table.kind))
-        if knob == 'initialisation': given = dict(noise=noise_statistics(case.net, case.table.kind, 10, noise='gaussian'))
-        for part in split(ablation_recipes(knob, 100, 5 if knob == 'order' else 2)):
-            case.study(knob, part, case.low[1:], out, given={k: v for k, v in given.items() if needs(part, k)})
+        for part in split(ablation_recipes(knob, 100, 5 if knob == 'order' else 3)):
+            case.study(knob, part, case.low, out, given={k: v for k, v in given.items() if needs(part, k)})
 
 
-def seconds(case, settings):
-    "The fastest of three selections from the table."
+def costs(case, out, channels):
+    "Seconds from the table to a selection, and what has to be kept."
+    facts = dict(images=len(case.table), sites=len(case.table.sites))
+    append(out / 'centroids_seconds.csv', [dict(network=case.net.name, update=r.update, **change, **facts, seconds=seconds(case, replace(r, **change))) for r in READINGS for change in KNOB_VALUES['centroids']])
+    for_distance = lambda distance: dict(channels=channels) if distance == 'channel' else {}
+    append(out / 'distance_cost.csv', [dict(network=case.net.name, update=r.update, **change, **facts, megabytes=round((channels if given else case.table.stats[..., :2]).nbytes / 1e6, 1),
+                                            seconds=seconds(case, replace(r, **change), **given)) for r in READINGS for change in KNOB_VALUES['distance'] for given in [for_distance(**change)]])
+
+
+def seconds(case, settings, **given):
+    "The fastest of three selections."
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        select(case.table, 100, settings)
+        select(case.table, 100, settings, **given)
         times.append(time.perf_counter() - start)
-    return dict(network=case.net.name, update=settings.update, centroids=settings.centroids, images=len(case.table), sites=len(case.table.sites), seconds=round(min(times), 4))
+    return round(min(times), 4)
+
+
+def dead(case, settings):
+    "How many centroids are the nearest to no image at all."
+    wins = cluster(case.table, settings).wins
+    return dict(network=case.net.name, update=settings.update, granularity=settings.granularity, batch_size=settings.batch_size, centroids=wins.size, dead=int((wins == 0).sum()))
 
 
 def split(recipes):
@@ -125,7 +159,7 @@ def sites(name, data, tables, out):
     "The same recipes where activations are quantized elsewhere."
     for kind in ('activation', 'output', 'input'):
         case = Case(name, data, tables, kind)
-        case.study('sites', [Recipe('balanced', 100, s) for s in range(3)] + [Recipe('selectq', 100, s, r) for r in READINGS for s in range(2)], case.low, out)
+        case.study('sites', [Recipe('balanced', 100, s) for s in range(3)] + [Recipe('selectq', 100, s, r) for r in READINGS for s in range(3)], case.low, out)
 
 
 def agreement(data, tables, out):
@@ -139,8 +173,8 @@ def agreement(data, tables, out):
     for c in cases:
         sets = {(name(r), d.net.name): make_selection(c.table, check_selection(select(d.table, 100, r), d.table), 'given') for r in READINGS for d in cases}
         sets |= {(name(r), 'random'): choose(c.table, Recipe('balanced', 100, 0)) for r in READINGS}
-        results = evaluate(c.net, c.val, c.table, list(sets.values()), c.low[1:], batch_size=c.batch_size)[1:]
-        labels = [label for label in sets for _ in c.low[1:]]
+        results = evaluate(c.net, c.val, c.table, list(sets.values()), c.low, batch_size=c.batch_size)[1:]
+        labels = [label for label in sets for _ in c.low]
         frames.append(results.assign(reading=[a for a, _ in labels], chosen_for=[b for _, b in labels], weights=c.net.hash[:12])[['network', 'reading', 'chosen_for', 'w_bits', 'a_bits', 'n', 'top1', 'se', 'images', 'weights']])
     pd.concat(frames).to_csv(out / 'transfer.csv', index=False)
 

@@ -1,5 +1,7 @@
 """Restart and run all of the given notebooks (all of nbs/ if none is given), in place, then clean them."""
 import argparse
+import base64
+import io
 import os
 import re
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_EVAL = re.compile(r"^\s*#\s*\|\s*eval\s*:\s*false\s*$", re.IGNORECASE | re.MULTILINE)
@@ -28,6 +31,13 @@ def without_widgets(outputs):
     return [o for o in outputs if not any("widget" in mime for mime in o.get("data", {}))]
 
 
+def with_palette(png):
+    """The same figure (base64) in 256 colours: a third of the size, and no difference to the eye."""
+    image, small = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
+    image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return min(png, base64.b64encode(small.getvalue()).decode(), key=len)
+
+
 def run(path):
     """Run one notebook from its own folder and write its outputs; cells with `#| eval: false` keep theirs."""
     nb = nbformat.read(path, as_version=4)
@@ -42,6 +52,8 @@ def run(path):
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.outputs = without_widgets(cell.outputs)
+            for data in (o.data for o in cell.outputs if "image/png" in o.get("data", {})):
+                data["image/png"] = with_palette(data["image/png"])
     nbformat.write(nb, path)
     clean = Path(sys.executable).with_name("nbdev_clean")  # also drops the tags, the counts and the language version
     subprocess.run([sys.executable, str(clean), "--fname", str(path)], cwd=ROOT, check=True)

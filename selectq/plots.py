@@ -6,7 +6,8 @@
 __all__ = ['INK', 'LOOK', 'COLOURS', 'MARKERS', 'look', 'new_axes', 'reading_name', 'selection_names', 'legend_below',
            'plot_comparison', 'plot_fluctuation', 'activation_histograms', 'plot_activations', 'plot_ranges',
            'range_correlations', 'plot_range_correlations', 'class_shares', 'plot_centroids', 'centroid_paths',
-           'plot_trajectories', 'plot_knob', 'plot_grid', 'plot_agreement', 'plot_images', 'plot_beside_paper']
+           'plot_trajectories', 'plot_knob', 'plot_grid', 'plot_agreement', 'plot_images', 'image_looks',
+           'mean_percentiles', 'plot_looks', 'plot_gains', 'plot_beside_paper']
 
 # %% ../nbs/85_plots.ipynb #6493c6bb
 from contextlib import contextmanager
@@ -596,6 +597,72 @@ def plot_images(
         name = '' if pool.labels is None else f': {pool.classes[pool.labels[i]] if pool.classes else pool.labels[i]}'
         ax.set_title(f'{rank}{name}', fontsize=7, pad=2)
         ax.set_axis_off()
+    return axs
+
+# %% ../nbs/85_plots.ipynb #685fea1c
+def image_looks(
+    pool,  # a `Pool`
+) -> pd.DataFrame:  # one row per image: brightness, contrast, detail, colour, each in [0, 1]
+    "What images look like: mean and std of the grey values, mean step between neighbours, mean gap between the strongest and the weakest channel."
+    rows = []
+    for i in range(len(pool)):
+        x = np.asarray(pool.image(i).convert('RGB'), np.float32) / 255  # (H, W, 3)
+        grey = x @ np.float32([.299, .587, .114])  # (H, W)
+        rows.append((grey.mean(), grey.std(), np.mean([np.abs(np.diff(grey, axis=k)).mean() for k in (0, 1)]), (x.max(2) - x.min(2)).mean()))
+    return pd.DataFrame(rows, columns=['brightness', 'contrast', 'detail', 'colour'])
+
+def mean_percentiles(
+    looks: pd.DataFrame,  # one row per image of the pool, any numbers
+    selection,  # a `Selection`, or positions in the pool
+) -> pd.Series:  # one value per column; 50 for images like any others, NaN where all images are the same
+    "Where chosen images lie among all, on average."
+    percentile = 100 * (looks.rank() - .5) / len(looks)  # ties share their mean rank
+    return percentile.iloc[_positions(selection)].mean().where(looks.nunique() > 1)
+
+# %% ../nbs/85_plots.ipynb #d55f47d0
+@look()
+def plot_looks(
+    percentiles: pd.DataFrame,  # one row per selection: network, update, order, n, and a column per quantity
+    quantities=('brightness', 'contrast', 'detail', 'colour'),
+    axs=None,  # one Axes per network; new ones when None
+) -> np.ndarray:  # of Axes
+    "How do the chosen images differ from the others? Their mean percentile in the pool; the band is what 95 of 100 random sets would give."
+    _need(percentiles, 'network', 'update', 'order', 'n', *quantities)
+    names = percentiles.network.unique()
+    axs = _axes(axs, len(names), (2.9, .5 * len(quantities) + .8), 2)
+    for ax, name in zip(axs, names):
+        rows = percentiles[percentiles.network == name]
+        half = 1.96 * 100 / np.sqrt(12 * rows.n.min())  # of a mean of n uniform percentiles
+        ax.axvspan(50 - half, 50 + half, color='.85', lw=0, label='random sets, 95 of 100')
+        for k, ((u, o), g) in enumerate(rows.groupby(['update', 'order'], sort=False)):
+            y = np.arange(len(quantities)) + .14 * (k - 1.5)
+            ax.plot(g[list(quantities)].mean(), y, MARKERS[u, o], ms=5, color=COLOURS[u, o], label=reading_name(u, o))
+        ax.set(title=name, xlim=(0, 100), ylim=(len(quantities) - .5, -.5), xlabel='mean percentile in the pool')
+        ax.set_yticks(range(len(quantities)), quantities)
+    legend_below(axs)
+    return axs
+
+# %% ../nbs/85_plots.ipynb #dfeebb2c
+@look()
+def plot_gains(
+    gains: pd.DataFrame,  # one row per chosen set and bit width: network, update, order, w_bits, gain (points over random sets), and the column
+    against: str,  # the column
+    axs=None,  # one Axes per network; new ones when None
+) -> np.ndarray:  # of Axes
+    "Does a property of a set tell what it gains? Filled marks: the fewest bits of the network; hollow ones: more."
+    _need(gains, 'network', 'update', 'order', 'w_bits', 'gain', against)
+    names = gains.network.unique()
+    axs = _axes(axs, len(names), (2.6, 2.4), 2)
+    for ax, name in zip(axs, names):
+        rows = gains[gains.network == name]
+        ax.axhline(0, color='.6', lw=.8)
+        for (u, o), g in rows.groupby(['update', 'order'], sort=False):
+            fewest = g.w_bits == rows.w_bits.min()
+            ax.plot(g[against][fewest], g.gain[fewest], MARKERS[u, o], ms=6, color=COLOURS[u, o], label=reading_name(u, o))
+            ax.plot(g[against][~fewest], g.gain[~fewest], MARKERS[u, o], ms=6, mfc='none', color=COLOURS[u, o])
+        more = ', '.join(_bits_name(b, b) for b in sorted(rows.w_bits.unique())[1:])
+        ax.set(title=f'{name}\n' + _bits_name(*[rows.w_bits.min()] * 2) + (f' (hollow: {more})' if more else ''), xlabel=against, ylabel='top-1 over random, points')
+    legend_below(axs)
     return axs
 
 # %% ../nbs/85_plots.ipynb #b9e5003c
