@@ -70,14 +70,36 @@ def readings(case, out):
     append(out / 'readings_width.csv', [width(case, replace(pair, seed=seed)) for pair in PAIRS for seed in range(3)])
     seen = image_looks(case.pool)
     append(out / 'readings_looks.csv', looks(case, seen, 100))
-    append(out / 'readings_pixels.csv', pixels(case, seen, 100))
+    append(out / 'readings_pixels.csv', given_sets(case, {f'least {q}': np.argsort(seen[q].to_numpy(), kind='stable')[:100] for q in seen}, case.low))
+    append(out / 'readings_sites.csv', [row for pair in PAIRS for row in site_widths(case, pair)])
+    squeezed = [s for s in case.table.sites if '.se.' in s]
+    if squeezed: append(out / 'readings_gates.csv', given_sets(case, {name(r): without_sites(case, squeezed, r) for r in READINGS}, case.bits))
 
 
-def pixels(case, seen, n):
-    "What sets are worth that are chosen by their pixels alone, without the network: the n images with the least of each quantity."
-    sets = {f'least {q}': np.argsort(seen[q].to_numpy(), kind='stable')[:n] for q in seen}
-    results = evaluate(case.net, case.val, case.table, [make_selection(case.table, rows, 'given') for rows in sets.values()], case.low, batch_size=case.batch_size)[1:]
-    return [dict(network=case.net.name, selection=name, **r) for name, r in zip((name for name in sets for _ in case.low), results[['w_bits', 'a_bits', 'n', 'top1', 'se', 'images']].to_dict('records'))]
+def given_sets(case, sets, bits):
+    "What sets are worth: name -> rows of the table."
+    results = evaluate(case.net, case.val, case.table, [make_selection(case.table, rows, 'given') for rows in sets.values()], bits, batch_size=case.batch_size)[1:]
+    return [dict(network=case.net.name, selection=name, **r) for name, r in zip((name for name in sets for _ in bits), results[['w_bits', 'a_bits', 'n', 'top1', 'se', 'images']].to_dict('records'))]
+
+
+def without_sites(case, names, settings, n=100):
+    "Rows that would be chosen if some sites were left out of the score; all of them are quantized."
+    table, keep = case.table, [k for k, s in enumerate(case.table.sites) if s not in names]
+    part = replace(table, stats=table.stats[:, keep], noise=table.noise[:, keep], meta={**table.meta, 'sites': [table.sites[k] for k in keep]})
+    return np.searchsorted(table.index, select(part, n, settings).index)
+
+
+def site_widths(case, settings):
+    "The width of each site's range that a chosen set leaves, relative to random sets."
+    table, modules = case.table, dict(case.net.module.named_modules())
+    relative = widths(table, check_selection(select(table, 100, settings), table)) / random_widths(table)
+    return [dict(network=case.net.name, site=s, activation=type(modules[s.split(':')[0]]).__name__, update=settings.update, order=settings.order, width=round(w, 4)) for s, w in zip(table.sites, relative.tolist())]
+
+
+def widths(table, rows): return table.stats[rows, :, 3].max(0).astype(float)  # (sites,)
+
+
+def random_widths(table): return np.mean([widths(table, check_selection(choose(table, Recipe('balanced', 100, seed)), table)) for seed in range(10)], 0)
 
 
 def looks(case, seen, n):
@@ -95,12 +117,11 @@ def looks(case, seen, n):
 def width(case, settings):
     "How wide the ranges of a chosen set are beside random sets', and how scores go with an image's largest activation; means over sites."
     table = case.table
-    most = lambda selection: table.stats[check_selection(selection, table), :, 3].max(0)  # (sites,)
-    random = np.mean([most(choose(table, Recipe('balanced', 100, seed))) for seed in range(10)], 0)
+    relative = widths(table, check_selection(select(table, 100, settings), table)) / random_widths(table)
     score = pd.Series(score_images(table, cluster(table, settings)))
     correlation = np.mean([score.corr(pd.Series(table.stats[:, k, 3]), method='spearman') for k in range(len(table.sites))])
     return dict(network=case.net.name, update=settings.update, order=settings.order, seed=settings.seed, correlation=round(correlation, 4),
-                width=round((most(select(table, 100, settings)) / random).mean(), 4), weights=case.net.hash[:12], table=table.hash[:12])
+                width=round(relative.mean(), 4), weights=case.net.hash[:12], table=table.hash[:12])
 
 
 def append(path, rows):

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['KNOB_VALUES', 'ablation_recipes', 'knob_column', 'knob_table']
 
-# %% ../nbs/89_ablations.ipynb #524b4596
+# %% ../nbs/89_ablations.ipynb #91ee25d6
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from .clustering import SelectQSettings
@@ -44,12 +45,18 @@ def ablation_recipes(
             recipes += [Recipe('selectq', n, seed, replace(reading, **change)) for seed in range(1 if once else seeds)]
     return list(dict.fromkeys(recipes))
 
-# %% ../nbs/89_ablations.ipynb #38a37e29
+# %% ../nbs/89_ablations.ipynb #de6b320a
+def _place(row, knob):
+    "Which of the knob's values a row has; -1 where it has none, as random sets."
+    has = lambda change: all(row[k] == v or str(row[k]) == str(v) for k, v in change.items())
+    return max((j for j, change in enumerate(KNOB_VALUES.get(knob, ())) if row['strategy'] == 'selectq' and has(change)), default=-1)
+
 def knob_column(
     results: pd.DataFrame,  # rows of a study
     knob: str,  # a key of `KNOB_VALUES`, or any column
-) -> tuple:  # (results with that column, its name)
-    "The column that a knob turns, made where it takes several."
+) -> tuple:  # (results with that column, in the order of the knob's values; its name)
+    "The column that a knob turns, made where it takes several; random sets first, then the knob's values in their order."
+    results = results.iloc[np.argsort([_place(row, knob) for row in results.to_dict('records')], kind='stable')]
     random = results.strategy != 'selectq'
     made = {'step': lambda r: f'{r.lambda_min:g}' if r.lambda_min == r.lambda_max else f'{r.lambda_max:g} to {r.lambda_min:g}',
             'granularity': lambda r: 'image' if r.granularity == 'image' else f'batch of {r.batch_size:.0f}',
