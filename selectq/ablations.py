@@ -65,15 +65,15 @@ def knob_column(
     column = {'granularity': 'one update per', 'order': 'traversal'}.get(knob, knob)
     return results.assign(**{column: [None if rand else made[knob](r) for rand, r in zip(random, results.itertuples())]}), column
 
-# %% ../nbs/89_ablations.ipynb #1a3a4714
+# %% ../nbs/89_ablations.ipynb #ac651e25
 def knob_table(
     results: pd.DataFrame,  # rows of a study on one network
     knob: str,  # a key of `KNOB_VALUES`, or any column
 ) -> pd.DataFrame:  # a row per value, random first; a column per bit width and selection
     "Mean top-1 and its standard deviation over seeds."
     df, column = knob_column(results[results.strategy != 'float'], knob)
-    df = df.assign(selection=selection_names(df), bits=[f'W{w}A{a}' for w, a in zip(df.w_bits, df.a_bits)])
-    df[column] = df[column].astype(object).where(df[column].notna() & (df[column].astype(str) != ''), '(random)')
+    label = lambda v: '(random)' if pd.isna(v) or v == '' else f'{v:g}' if isinstance(v, (int, float)) else str(v)
+    df = df.assign(selection=selection_names(df), bits=[f'W{w}A{a}' for w, a in zip(df.w_bits, df.a_bits)], **{column: [label(v) for v in df[column].tolist()]})
     words = lambda v: f'{v.mean():.2f} \u00b1 {v.std():.2f}' if len(v) > 1 else f'{v.mean():.2f}'
-    out = df.groupby(['bits', 'selection', column], sort=False).top1.agg(words).unstack([0, 1])
+    out = df.sort_values('w_bits', ascending=False, kind='stable').groupby(['bits', 'selection', column], sort=False).top1.agg(words).unstack([0, 1])
     return out.reindex(df[column].unique()).fillna('')

@@ -619,7 +619,7 @@ def mean_percentiles(
     percentile = 100 * (looks.rank() - .5) / len(looks)  # ties share their mean rank
     return percentile.iloc[_positions(selection)].mean().where(looks.nunique() > 1)
 
-# %% ../nbs/85_plots.ipynb #d55f47d0
+# %% ../nbs/85_plots.ipynb #ceabd64e
 @look()
 def plot_looks(
     percentiles: pd.DataFrame,  # one row per selection: network, update, order, n, and a column per quantity
@@ -637,7 +637,7 @@ def plot_looks(
         for k, ((u, o), g) in enumerate(rows.groupby(['update', 'order'], sort=False)):
             y = np.arange(len(quantities)) + .14 * (k - 1.5)
             ax.plot(g[list(quantities)].mean(), y, MARKERS[u, o], ms=5, color=COLOURS[u, o], label=reading_name(u, o))
-        ax.set(title=name, xlim=(0, 100), ylim=(len(quantities) - .5, -.5), xlabel='mean percentile in the pool')
+        ax.set(title=name, xlim=(-3, 103), ylim=(len(quantities) - .5, -.5), xlabel='mean percentile in the pool')
         ax.set_yticks(range(len(quantities)), quantities)
     legend_below(axs)
     return axs
