@@ -179,7 +179,7 @@ def _draw_fluctuation(ax, random, chosen, bins):
         ax.errorbar(g.top1.mean(), top * (1.06 + .08 * k), xerr=_spread(g.top1), fmt=MARKERS[u, o], ms=6, capsize=3, color=COLOURS[u, o], label=reading_name(u, o) + orders)
     ax.set(xlabel='top-1, %', title=f'{one.get("network", "")} {_bits_name(one.w_bits, one.a_bits)}'.strip())
 
-# %% ../nbs/85_plots.ipynb #8dae6e9d
+# %% ../nbs/85_plots.ipynb #21aa9815
 @look()
 def plot_fluctuation(
     results: pd.DataFrame,  # of one network
@@ -194,7 +194,7 @@ def plot_fluctuation(
     bits = _bits_of(part)
     for b in bits:
         if len(at(random, *b)) < 2: raise InputError(f'{len(at(random, *b))} random sets at {_bits_name(*b)} show no fluctuation; give 2 or more')
-    axs = _axes(axs, len(bits), (4.6 if len(bits) == 1 else 3.2, 2.8), 3)
+    axs = _axes(axs, len(bits), (4.6 if len(bits) == 1 else 3.2, 2.8), 2 if len(bits) == 4 else 3)
     for ax, b in zip(axs, bits): _draw_fluctuation(ax, at(random, *b), at(chosen, *b), bins)
     axs[0].set_ylabel('random sets')
     legend_below(axs)
