@@ -59,8 +59,7 @@ def tables(case, out):
 
 def grid(case, out):
     "Estimator x selection x bits, 100 images."
-    plain = case.net.name in (CIFAR[0], MENET)
-    recipes = [Recipe('balanced', 100, seed) for seed in range(2 if plain else 1)] + [Recipe('selectq', 100, 0, r) for r in READINGS]
+    recipes = [Recipe('balanced', 100, seed) for seed in range(3)] + [Recipe('selectq', 100, seed, r) for r in READINGS for seed in range(3)]
     case.study('grid', recipes, case.low, out, ranges=ESTIMATORS, pool=case.pool)
 
 
