@@ -23,7 +23,7 @@ from selectq.paper import READINGS, experiment_recipes, experiment_settings
 from selectq.plots import image_looks, mean_percentiles
 from selectq.ranking import check_selection, make_selection, score_images, select
 from selectq.statistics import channel_statistics, collect, noise_statistics
-from selectq.studies import Recipe, choose, run_study
+from selectq.studies import Recipe, choose, hardware, run_study
 
 ROOT = Path(__file__).parents[1]
 CIFAR = ('resnet20_cifar10', 'seresnet20_cifar10', 'mobilenetv2_cifar10')
@@ -44,6 +44,7 @@ class Case:
         self.n = 100 if imagenet else 1000
         self.table = collect(self.net, self.pool, sites, out=tables / f'{name}-{sites}', workers=1)
         self.batch_size = 50 if imagenet else 125
+        self.facts = dict(weights=self.net.hash[:12], table=self.table.hash[:12])
 
     def study(self, name, recipes, bits, out, **options):
         return run_study(self.net, self.val, self.table, recipes, bits, study=name, out=out, batch_size=self.batch_size, **options)
@@ -78,7 +79,7 @@ def readings(case, out):
 def given_sets(case, sets, bits):
     "What sets are worth: name -> rows of the table."
     results = evaluate(case.net, case.val, case.table, [make_selection(case.table, rows, 'given') for rows in sets.values()], bits, batch_size=case.batch_size)[1:]
-    return [dict(network=case.net.name, selection=name, **r) for name, r in zip((name for name in sets for _ in bits), results[['w_bits', 'a_bits', 'n', 'top1', 'se', 'images']].to_dict('records'))]
+    return [dict(network=case.net.name, selection=name, **r, **case.facts, hardware=hardware()) for name, r in zip((name for name in sets for _ in bits), results[['w_bits', 'a_bits', 'n', 'top1', 'se', 'images']].to_dict('records'))]
 
 
 def without_sites(case, names, settings, n=100):
@@ -92,7 +93,7 @@ def site_widths(case, settings):
     "The width of each site's range that a chosen set leaves, relative to random sets."
     table, modules = case.table, dict(case.net.module.named_modules())
     relative = widths(table, check_selection(select(table, 100, settings), table)) / random_widths(table)
-    return [dict(network=case.net.name, site=s, activation=type(modules[s.split(':')[0]]).__name__, update=settings.update, order=settings.order, width=round(w, 4)) for s, w in zip(table.sites, relative.tolist())]
+    return [dict(network=case.net.name, site=s, activation=type(modules[s.split(':')[0]]).__name__, update=settings.update, order=settings.order, width=round(w, 4), **case.facts) for s, w in zip(table.sites, relative.tolist())]
 
 
 def widths(table, rows): return table.stats[rows, :, 3].max(0).astype(float)  # (sites,)
@@ -109,7 +110,7 @@ def looks(case, seen, n):
             chosen = check_selection(select(case.table, n, replace(pair, seed=seed)), case.table)
             classes, counts = np.unique(labels[chosen], return_counts=True)
             rows.append(dict(network=case.net.name, update=pair.update, order=pair.order, seed=seed, n=n, **mean_percentiles(seen, chosen).round(2),
-                             classes=len(classes), of_most_common=counts.max(), most_common=case.pool.classes[classes[counts.argmax()]] if case.pool.classes else classes[counts.argmax()]))
+                             classes=len(classes), of_most_common=counts.max(), most_common=case.pool.classes[classes[counts.argmax()]] if case.pool.classes else classes[counts.argmax()], **case.facts))
     return rows
 
 
@@ -120,7 +121,7 @@ def width(case, settings):
     score = pd.Series(score_images(table, cluster(table, settings)))
     correlation = np.mean([score.corr(pd.Series(table.stats[:, k, 3]), method='spearman') for k in range(len(table.sites))])
     return dict(network=case.net.name, update=settings.update, order=settings.order, seed=settings.seed, correlation=round(correlation, 4),
-                width=round(relative.mean(), 4), weights=case.net.hash[:12], table=table.hash[:12])
+                width=round(relative.mean(), 4), **case.facts)
 
 
 def append(path, rows):
@@ -143,7 +144,7 @@ def ablations(case, out):
 
 def costs(case, out, channels):
     "Seconds from the table to a selection, and what has to be kept."
-    facts = dict(images=len(case.table), sites=len(case.table.sites))
+    facts = dict(images=len(case.table), sites=len(case.table.sites), hardware=hardware())
     append(out / 'centroids_seconds.csv', [dict(network=case.net.name, update=r.update, **change, **facts, seconds=seconds(case, replace(r, **change))) for r in READINGS for change in KNOB_VALUES['centroids']])
     for_distance = lambda distance: dict(channels=channels) if distance == 'channel' else {}
     append(out / 'distance_cost.csv', [dict(network=case.net.name, update=r.update, **change, **facts, megabytes=round((channels if given else case.table.stats[..., :2]).nbytes / 1e6, 1),
@@ -163,7 +164,7 @@ def seconds(case, settings, **given):
 def dead(case, settings):
     "How many centroids are the nearest to no image at all."
     wins = cluster(case.table, settings).wins
-    return dict(network=case.net.name, update=settings.update, granularity=settings.granularity, batch_size=settings.batch_size, centroids=wins.size, dead=int((wins == 0).sum()))
+    return dict(network=case.net.name, update=settings.update, granularity=settings.granularity, batch_size=settings.batch_size, centroids=wins.size, dead=int((wins == 0).sum()), **case.facts)
 
 
 def split(recipes):
@@ -195,7 +196,7 @@ def agreement(data, tables, out):
         sets |= {(name(r), 'random'): choose(c.table, Recipe('balanced', 100, 0)) for r in READINGS}
         results = evaluate(c.net, c.val, c.table, list(sets.values()), c.low, batch_size=c.batch_size)[1:]
         labels = [label for label in sets for _ in c.low]
-        frames.append(results.assign(reading=[a for a, _ in labels], chosen_for=[b for _, b in labels], weights=c.net.hash[:12])[['network', 'reading', 'chosen_for', 'w_bits', 'a_bits', 'n', 'top1', 'se', 'images', 'weights']])
+        frames.append(results.assign(reading=[a for a, _ in labels], chosen_for=[b for _, b in labels], **c.facts, hardware=hardware())[['network', 'reading', 'chosen_for', 'w_bits', 'a_bits', 'n', 'top1', 'se', 'images', *c.facts, 'hardware']])
     pd.concat(frames).to_csv(out / 'transfer.csv', index=False)
 
 
