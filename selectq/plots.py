@@ -456,7 +456,7 @@ def _check_knob(part, knob):
     for _, g in part[_filled(part[knob])].groupby(['strategy', 'update', 'order', 'w_bits', 'a_bits', knob], dropna=False): _one(g, *fixed)
     _one(part, *(c for c in ('network', 'images') if c != knob))
 
-# %% ../nbs/85_plots.ipynb #58542c69
+# %% ../nbs/85_plots.ipynb #08d425ae
 @look()
 def plot_knob(
     results: pd.DataFrame,  # of one network: SelectQ at several values of the knob, random sets beside it
@@ -477,20 +477,26 @@ def plot_knob(
         for name, g in here(random).groupby('strategy', sort=False): _draw_random(ax, g, knob, places, name)
         for k, ((u, o), g) in enumerate(here(chosen).groupby(['update', 'order'], sort=False)):
             _knob_curve(ax, g, knob, places, apart * (2 * k - 1), color=COLOURS[u, o], fmt=MARKERS[u, o] + ('' if words else '-'), label=reading_name(u, o))
-        if words: ax.set_xticks(list(places.values()), [str(v) for v in places])
+        if words: _name_values(ax, places)
         ax.set(xlabel=knob, title=_bits_name(w, a))
         _error_bar(ax, here(part))
     axs[0].set_ylabel('top-1, %')
     legend_below(axs)
     return axs
 
-# %% ../nbs/85_plots.ipynb #4aa33963
+# %% ../nbs/85_plots.ipynb #dd38d748
 def _log_knob(ax, values):
     "Logarithmic x with a tick at every value that was tried."
     if min(values) > 0: ax.set_xscale('log')
     else: ax.set_xscale('symlog', linthresh=min(v for v in values if v > 0), linscale=.5)
     ax.set_xticks(values, [f'{v:g}' for v in values])
     ax.minorticks_off()
+
+def _name_values(ax, places):
+    "A tick with a name at every value, slanted where the names would run into each other."
+    names = [str(v) for v in places]
+    slanted = dict(rotation=30, ha='right', rotation_mode='anchor') if sum(map(len, names)) > 32 else {}
+    ax.set_xticks(list(places.values()), names, **slanted)
 
 def _error_bar(ax, part):
     "A bar of one standard error of the evaluation, at the left edge, around the mean of all rows."
