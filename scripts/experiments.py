@@ -67,11 +67,12 @@ def grid(case, out):
 def readings(case, out):
     "All four pairs of Eq. 3 and Eq. 5 at every bit width."
     case.study('readings', ablation_recipes('reading', 100, 3), case.bits, out)
-    append(out / 'readings_width.csv', [width(case, replace(pair, seed=seed)) for pair in PAIRS for seed in range(3)])
+    random = np.mean([widths(case.table, choose(case.table, Recipe('balanced', 100, seed))) for seed in range(10)], 0)  # (sites,)
+    append(out / 'readings_width.csv', [width(case, replace(pair, seed=seed), random) for pair in PAIRS for seed in range(3)])
     seen = image_looks(case.pool)
     append(out / 'readings_looks.csv', looks(case, seen, 100))
     append(out / 'readings_pixels.csv', given_sets(case, {f'least {q}': np.argsort(seen[q].to_numpy(), kind='stable')[:100] for q in seen}, case.low))
-    append(out / 'readings_sites.csv', [row for pair in PAIRS for row in site_widths(case, pair)])
+    append(out / 'readings_sites.csv', [row for pair in PAIRS for row in site_widths(case, pair, random)])
     squeezed = [s for s in case.table.sites if '.se.' in s]
     if squeezed: append(out / 'readings_gates.csv', given_sets(case, {name(r): without_sites(case, squeezed, r) for r in READINGS}, case.bits))
 
@@ -89,17 +90,17 @@ def without_sites(case, names, settings, n=100):
     return np.searchsorted(table.index, select(part, n, settings).index)
 
 
-def site_widths(case, settings):
-    "The width of each site's range that a chosen set leaves, relative to random sets."
+def widths(table, selection):
+    "The largest activation of a set at each site."
+    return table.stats[check_selection(selection, table), :, 3].max(0).astype(float)  # (sites,)
+
+
+def site_widths(case, settings, random):
+    "The width of each site's range that a chosen set leaves, relative to random sets'."
     table, modules = case.table, dict(case.net.module.named_modules())
-    relative = widths(table, check_selection(select(table, 100, settings), table)) / random_widths(table)
-    return [dict(network=case.net.name, site=s, activation=type(modules[s.split(':')[0]]).__name__, update=settings.update, order=settings.order, width=round(w, 4), **case.facts) for s, w in zip(table.sites, relative.tolist())]
-
-
-def widths(table, rows): return table.stats[rows, :, 3].max(0).astype(float)  # (sites,)
-
-
-def random_widths(table): return np.mean([widths(table, check_selection(choose(table, Recipe('balanced', 100, seed)), table)) for seed in range(10)], 0)
+    relative = (widths(table, select(table, 100, settings)) / random).tolist()
+    return [dict(network=case.net.name, site=s, activation=type(modules[s.split(':')[0]]).__name__, update=settings.update, order=settings.order, width=round(w, 4), **case.facts)
+            for s, w in zip(table.sites, relative)]
 
 
 def looks(case, seen, n):
@@ -114,14 +115,12 @@ def looks(case, seen, n):
     return rows
 
 
-def width(case, settings):
+def width(case, settings, random):
     "How wide the ranges of a chosen set are beside random sets', and how scores go with an image's largest activation; means over sites."
-    table = case.table
-    relative = widths(table, check_selection(select(table, 100, settings), table)) / random_widths(table)
-    score = pd.Series(score_images(table, cluster(table, settings)))
+    table, score = case.table, pd.Series(score_images(case.table, cluster(case.table, settings)))
     correlation = np.mean([score.corr(pd.Series(table.stats[:, k, 3]), method='spearman') for k in range(len(table.sites))])
     return dict(network=case.net.name, update=settings.update, order=settings.order, seed=settings.seed, correlation=round(correlation, 4),
-                width=round(relative.mean(), 4), **case.facts)
+                width=round((widths(table, select(table, 100, settings)) / random).mean(), 4), **case.facts)
 
 
 def append(path, rows):

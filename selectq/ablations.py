@@ -17,14 +17,14 @@ from .paper import READINGS
 from .plots import selection_names
 from .studies import Recipe
 
-# %% ../nbs/89_ablations.ipynb #72610e42
+# %% ../nbs/89_ablations.ipynb #f260b580
 KNOB_VALUES = {
     'centroids': [dict(centroids=c) for c in (1, 2, 5, 10, 20, 50, 100)],
     'gamma': [dict(gamma=g) for g in (0., .1, 1., 10., 100.)],
     'step': [dict(lambda_min=a, lambda_max=b) for a, b in ((.001, .1), (.0001, .01), (.01, 1.), (.001, .001), (.01, .01), (.1, .1))],
     'distance': [dict(distance=d) for d in ('euclidean', 'cosine', 'channel')],
     'initialisation': [dict(initialisation=i) for i in ('uniform', 'gaussian', 'images')],
-    'granularity': [dict(granularity='image')] + [dict(granularity='batch', batch_size=b) for b in (32, 512)],
+    'granularity': [dict(granularity='image')] + [dict(granularity='batch', batch_size=b) for b in (8, 32, 128, 512)],
     'order': [dict(), dict(shuffle=False)],
     'reading': [dict(update=u, order=o) for u, o in (('additive', 'lowest'), ('shift', 'highest'))],
 }
@@ -45,12 +45,13 @@ def ablation_recipes(
             recipes += [Recipe('selectq', n, seed, replace(reading, **change)) for seed in range(1 if once else seeds)]
     return list(dict.fromkeys(recipes))
 
-# %% ../nbs/89_ablations.ipynb #de6b320a
+# %% ../nbs/89_ablations.ipynb #db6a5cf7
 def _place(row, knob):
     "Which of the knob's values a row has; -1 where it has none, as random sets."
     has = lambda change: all(row[k] == v or str(row[k]) == str(v) for k, v in change.items())
     return max((j for j, change in enumerate(KNOB_VALUES.get(knob, ())) if row['strategy'] == 'selectq' and has(change)), default=-1)
 
+# %% ../nbs/89_ablations.ipynb #de96be1a
 def knob_column(
     results: pd.DataFrame,  # rows of a study
     knob: str,  # a key of `KNOB_VALUES`, or any column

@@ -9,7 +9,7 @@ __all__ = ['INK', 'LOOK', 'COLOURS', 'MARKERS', 'look', 'new_axes', 'reading_nam
            'plot_trajectories', 'plot_knob', 'plot_grid', 'plot_agreement', 'plot_images', 'image_looks',
            'mean_percentiles', 'plot_looks', 'plot_gains', 'plot_beside_paper']
 
-# %% ../nbs/85_plots.ipynb #6493c6bb
+# %% ../nbs/85_plots.ipynb #2442c759
 from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
@@ -22,7 +22,7 @@ from .clustering import SelectQSettings, step_size
 from .data import InputError
 from .distance import knowledge_distance
 from .ranking import Selection
-from .statistics import SiteHooks, StatisticsTable, inference
+from .statistics import SiteHooks, StatisticsTable, inference, show_bar
 
 # %% ../nbs/85_plots.ipynb #4c2f15a0
 INK = '#222222'
@@ -38,7 +38,7 @@ def look():
     try: yield
     finally: plt.rcParams.update(before)
 
-# %% ../nbs/85_plots.ipynb #31fa0965
+# %% ../nbs/85_plots.ipynb #7094f4ec
 @look()
 def new_axes(
     rows: int = 1,
@@ -51,6 +51,7 @@ def new_axes(
     for ax in axs.flat: ax.tick_params(colors=INK)  # ticks are made later, outside of the look
     return axs
 
+# %% ../nbs/85_plots.ipynb #88134a7b
 def _axes(axs, count, size, columns=None):
     "`count` Axes: those given, or new ones in rows of `columns`."
     if axs is None:
@@ -77,7 +78,7 @@ def selection_names(
     short = {('additive', 'highest'): 'SelectQ, printed', ('shift', 'lowest'): 'SelectQ, text'}
     return results.apply(lambda r: short.get((r['update'], r['order']), f'{r["update"]}, {r["order"]}') if r['strategy'] == 'selectq' else r['strategy'], axis=1)
 
-# %% ../nbs/85_plots.ipynb #63b22556
+# %% ../nbs/85_plots.ipynb #66d1329a
 _SAME = ('network', 'sites', 'ranges', 'correct_bias', 'edge_bits', 'inputs', 'n', 'images')  # averaged over by mistake only
 
 def _need(frame, *columns):
@@ -92,6 +93,7 @@ def _one(frame, *columns):
         if c in frame and frame[c].nunique(dropna=False) > 1:
             raise InputError(f'rows of {c} {" and ".join(map(str, frame[c].unique()[:2]))} are mixed; give rows of one')
 
+# %% ../nbs/85_plots.ipynb #0141495e
 def _bits_name(w, a): return f'W{w}A{a}'
 
 def _bits_of(results):
@@ -122,7 +124,7 @@ def _draw_bits(ax, part, labelled):
         ax.errorbar(x, g.top1, yerr=g.se, fmt=MARKERS[u, o], ms=6, lw=1, color=COLOURS[u, o], label=reading_name(u, o) if labelled else None)
     ax.set(xticks=[], xlim=(-.45, .6 + .2 * max(len(readings), 1)), xlabel=_bits_name(*part[['w_bits', 'a_bits']].iloc[0]))
 
-# %% ../nbs/85_plots.ipynb #bf6b702a
+# %% ../nbs/85_plots.ipynb #90933a3a
 def _draw_float(ax, top1, labelled):
     "Full precision as a line, or in words where the line would squeeze the rest of the panel."
     low, high = ax.get_ylim()
@@ -131,6 +133,7 @@ def _draw_float(ax, top1, labelled):
     else: ax.set_title(f'full precision {top1:.1f} \u2191', fontsize=8, color=COLOURS['float'], loc='right')
     if labelled: ax.plot([], [], color=COLOURS['float'], lw=1, ls='--', label='full precision')
 
+# %% ../nbs/85_plots.ipynb #0149cce2
 @look()
 def legend_below(
     axs,  # of one figure, whose marks are explained
@@ -160,13 +163,14 @@ def plot_comparison(
     legend_below(axs)
     return axs
 
-# %% ../nbs/85_plots.ipynb #d75c158d
+# %% ../nbs/85_plots.ipynb #7061c4bf
 def _accuracy_bins(top1, images, count):
     "At most `count` bin edges or so, between the values that an accuracy on this many images can take."
     step = 100 / images  # one image
     width = step * max(1, int(np.ceil((top1.max() - top1.min()) / step / count)))
     return np.arange(top1.min() - step / 2, top1.max() + width, width)
 
+# %% ../nbs/85_plots.ipynb #2469fb02
 def _draw_fluctuation(ax, random, chosen, bins):
     "One panel: histogram of the random sets, and for each reading a line at the mean with its spread above."
     mean, se, one = random.top1.mean(), random.se.mean(), random.iloc[0]
@@ -241,7 +245,7 @@ def plot_activations(
     ax.set(xticks=range(len(names)), xticklabels=names, xlabel='image', ylabel='activation value', title=title, xlim=(-.3, len(names) - .05))
     return ax
 
-# %% ../nbs/85_plots.ipynb #fe7f4a68
+# %% ../nbs/85_plots.ipynb #60f1023e
 def _some(rows, most, seed=0):
     "At most `most` of the rows (n, ...), drawn at random, in their order."
     rows = np.asarray(rows, float)
@@ -249,6 +253,7 @@ def _some(rows, most, seed=0):
 
 def _site_name(site): return site.removeprefix('features.')
 
+# %% ../nbs/85_plots.ipynb #b3313402
 @look()
 def plot_ranges(
     stats,  # (images, 4) of one site: mean, std, min, max
@@ -315,7 +320,7 @@ def class_shares(
         share = 1 - within / values.var(0, ddof=1)
     return pd.DataFrame(share, columns=['class_mean', 'class_std', 'class_range']).assign(site=table.sites)
 
-# %% ../nbs/85_plots.ipynb #46537bba
+# %% ../nbs/85_plots.ipynb #48314e7c
 def _runs_away(centroids, images):
     "Whether a centroid lies five times further out than any image."
     return bool((np.abs(centroids).max(0) > 5 * np.abs(images).max(0)).any())
@@ -332,6 +337,7 @@ def _log_axes(ax, points):
         axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5), numticks=8))
         axis.set_major_formatter('{x:g}')
 
+# %% ../nbs/85_plots.ipynb #6f73eb3b
 def _edges(axis, values, count=30):
     "Bin edges that are evenly spaced on the axis."
     t = axis.get_transform()
@@ -503,13 +509,14 @@ def _error_bar(ax, part):
     ax.margins(x=.14)
     ax.errorbar(.05, part.top1.mean(), yerr=part.se.mean(), transform=ax.get_yaxis_transform(), color=INK, lw=1.2, capsize=2, label='standard error of the evaluation')
 
-# %% ../nbs/85_plots.ipynb #46353674
+# %% ../nbs/85_plots.ipynb #2faef482
 def _cells(part, rows, columns):
     "Mean, spread and standard error of top-1 for each pair of values; NaN where there is no row."
     g = part.groupby([rows, columns], sort=False)
     across = lambda s: s.unstack(columns).reindex(index=part[rows].unique(), columns=part[columns].unique())
     return across(g.top1.mean()), across(g.top1.agg(_spread)), across(g.se.mean())
 
+# %% ../nbs/85_plots.ipynb #38b5a919
 @look()
 def plot_grid(
     results: pd.DataFrame,  # of one network and bit width
@@ -553,11 +560,12 @@ def _write(ax, values, spreads, image, form='{:.1f}'):
         s = form.format(v) + (f' \u00b1 {spreads[k, j]:.1f}' if spreads is not None and spreads[k, j] > 0 else '')
         ax.text(j, k, s, ha='center', va='center', fontsize=8, color='white' if .3 * r + .59 * g + .11 * b < .5 else INK)
 
-# %% ../nbs/85_plots.ipynb #fb97aea6
+# %% ../nbs/85_plots.ipynb #589431c4
 def _positions(selection):
     "Positions in the pool of a `Selection`, or of whatever lists them."
     return np.asarray(selection.index if isinstance(selection, Selection) else selection, int).ravel()
 
+# %% ../nbs/85_plots.ipynb #54bfb5f1
 @look()
 def plot_agreement(
     selections: dict,  # name -> `Selection`, or positions in the pool
@@ -577,7 +585,7 @@ def plot_agreement(
     ax.set(title='common images, %' + (f' (by chance {100 * max(map(len, sets)) / images:.0f})' if images else ''))
     return ax
 
-# %% ../nbs/85_plots.ipynb #afde8e0b
+# %% ../nbs/85_plots.ipynb #c0ebf56f
 def _thumbnail(image, side):
     "The centre of an image, square, at most `side` pixels wide."
     w, h = image.size
@@ -585,6 +593,7 @@ def _thumbnail(image, side):
     image = image.crop(((w - s) // 2, (h - s) // 2, (w + s) // 2, (h + s) // 2))
     return image if s <= side else image.resize((side, side))
 
+# %% ../nbs/85_plots.ipynb #df1eb21c
 @look()
 def plot_images(
     pool,  # a `Pool`
@@ -605,18 +614,26 @@ def plot_images(
         ax.set_axis_off()
     return axs
 
-# %% ../nbs/85_plots.ipynb #685fea1c
+# %% ../nbs/85_plots.ipynb #cb27dcd5
+def _look_of(x):
+    "Brightness, contrast, detail and colour of an image (H, W, 3) in [0, 1]."
+    grey = x @ np.float32([.299, .587, .114])  # (H, W)
+    steps = [np.abs(np.diff(grey, axis=k)).mean() for k in (0, 1)]
+    return grey.mean(), grey.std(), np.mean(steps), (x.max(2) - x.min(2)).mean()
+
 def image_looks(
     pool,  # a `Pool`
+    progress: bool = None,  # progress bar; only on a terminal when None
 ) -> pd.DataFrame:  # one row per image: brightness, contrast, detail, colour, each in [0, 1]
     "What images look like: mean and std of the grey values, mean step between neighbours, mean gap between the strongest and the weakest channel."
     rows = []
-    for i in range(len(pool)):
-        x = np.asarray(pool.image(i).convert('RGB'), np.float32) / 255  # (H, W, 3)
-        grey = x @ np.float32([.299, .587, .114])  # (H, W)
-        rows.append((grey.mean(), grey.std(), np.mean([np.abs(np.diff(grey, axis=k)).mean() for k in (0, 1)]), (x.max(2) - x.min(2)).mean()))
+    with show_bar(len(pool), 0, progress, 'looks') as bar:
+        for i in range(len(pool)):
+            rows.append(_look_of(np.asarray(pool.image(i).convert('RGB'), np.float32) / 255))
+            bar.update()
     return pd.DataFrame(rows, columns=['brightness', 'contrast', 'detail', 'colour'])
 
+# %% ../nbs/85_plots.ipynb #b2d3e038
 def mean_percentiles(
     looks: pd.DataFrame,  # one row per image of the pool, any numbers
     selection,  # a `Selection`, or positions in the pool
@@ -625,7 +642,7 @@ def mean_percentiles(
     percentile = 100 * (looks.rank() - .5) / len(looks)  # ties share their mean rank
     return percentile.iloc[_positions(selection)].mean().where(looks.nunique() > 1)
 
-# %% ../nbs/85_plots.ipynb #ceabd64e
+# %% ../nbs/85_plots.ipynb #4a1592c1
 @look()
 def plot_looks(
     percentiles: pd.DataFrame,  # one row per selection: network, update, order, n, and a column per quantity
@@ -635,39 +652,43 @@ def plot_looks(
     "How do the chosen images differ from the others? Their mean percentile in the pool; the band is what 95 of 100 random sets would give."
     _need(percentiles, 'network', 'update', 'order', 'n', *quantities)
     names = percentiles.network.unique()
+    for _, rows in percentiles.groupby('network'): _one(rows, 'n')
     axs = _axes(axs, len(names), (2.9, .5 * len(quantities) + .8), 2)
     for ax, name in zip(axs, names):
         rows = percentiles[percentiles.network == name]
-        half = 1.96 * 100 / np.sqrt(12 * rows.n.min())  # of a mean of n uniform percentiles
+        half = 1.96 * 100 / np.sqrt(12 * rows.n.iloc[0])  # of a mean of n uniform percentiles
         ax.axvspan(50 - half, 50 + half, color='.85', lw=0, label='random sets, 95 of 100')
-        for k, ((u, o), g) in enumerate(rows.groupby(['update', 'order'], sort=False)):
-            y = np.arange(len(quantities)) + .14 * (k - 1.5)
+        sets = rows.groupby(['update', 'order'], sort=False)
+        for k, ((u, o), g) in enumerate(sets):
+            y = np.arange(len(quantities)) + .14 * (k - (len(sets) - 1) / 2)
             ax.plot(g[list(quantities)].mean(), y, MARKERS[u, o], ms=5, color=COLOURS[u, o], label=reading_name(u, o))
         ax.set(title=name, xlim=(-3, 103), ylim=(len(quantities) - .5, -.5), xlabel='mean percentile in the pool')
         ax.set_yticks(range(len(quantities)), quantities)
     legend_below(axs)
     return axs
 
-# %% ../nbs/85_plots.ipynb #dfeebb2c
+# %% ../nbs/85_plots.ipynb #41ee6555
 @look()
 def plot_gains(
-    gains: pd.DataFrame,  # one row per chosen set and bit width: network, update, order, w_bits, gain (points over random sets), and the column
+    gains: pd.DataFrame,  # one row per chosen set and bit width: network, update, order, w_bits, a_bits, gain (points over random sets), and the column
     against: str,  # the column
     axs=None,  # one Axes per network; new ones when None
 ) -> np.ndarray:  # of Axes
     "Does a property of a set tell what it gains? Filled marks: the fewest bits of the network; hollow ones: more."
-    _need(gains, 'network', 'update', 'order', 'w_bits', 'gain', against)
+    _need(gains, 'network', 'update', 'order', 'w_bits', 'a_bits', 'gain', against)
     names = gains.network.unique()
+    for _, rows in gains.groupby('network'): _one(rows, *_SAME)
     axs = _axes(axs, len(names), (2.6, 2.4), 2)
     for ax, name in zip(axs, names):
         rows = gains[gains.network == name]
+        bits = sorted(set(zip(rows.w_bits, rows.a_bits)))
         ax.axhline(0, color='.6', lw=.8)
         for (u, o), g in rows.groupby(['update', 'order'], sort=False):
-            fewest = g.w_bits == rows.w_bits.min()
+            fewest = (g.w_bits == bits[0][0]) & (g.a_bits == bits[0][1])
             ax.plot(g[against][fewest], g.gain[fewest], MARKERS[u, o], ms=6, color=COLOURS[u, o], label=reading_name(u, o))
             ax.plot(g[against][~fewest], g.gain[~fewest], MARKERS[u, o], ms=6, mfc='none', color=COLOURS[u, o])
-        more = ', '.join(_bits_name(b, b) for b in sorted(rows.w_bits.unique())[1:])
-        ax.set(title=f'{name}\n' + _bits_name(*[rows.w_bits.min()] * 2) + (f' (hollow: {more})' if more else ''), xlabel=against, ylabel='top-1 over random, points')
+        more = ', '.join(_bits_name(*b) for b in bits[1:])
+        ax.set(title=f'{name}\n{_bits_name(*bits[0])}' + (f' (hollow: {more})' if more else ''), xlabel=against, ylabel='top-1 over random, points')
     legend_below(axs)
     return axs
 

@@ -266,7 +266,7 @@ def noise_images(
     g = torch.Generator().manual_seed(seed)
     return preprocess.normalise(torch.rand(n, 3, preprocess.crop, preprocess.crop, generator=g))
 
-# %% ../nbs/30_statistics.ipynb #47e5d978
+# %% ../nbs/30_statistics.ipynb #dfde2c84
 def batch_statistics(
     module: nn.Module,  # in eval mode, gradients off (see `inference`)
     images: torch.Tensor,  # (B, C, H, W), on any device
@@ -277,6 +277,7 @@ def batch_statistics(
     "The four statistics of a batch at every site, by one forward pass."
     return torch.stack(_watched(module, images, kind, sites, memory_format, site_statistics), 1).cpu().numpy()
 
+# %% ../nbs/30_statistics.ipynb #11dd6cdc
 def _watched(module, images, kind, sites, memory_format, reduce):
     "What `reduce` makes of every site, by one forward pass."
     parts = []
