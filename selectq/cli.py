@@ -248,7 +248,7 @@ def evaluate(model: ModelArg, val: ValArg,
                                                                  fold_batchnorm=fold_batchnorm, **asdict(settings)))
     _show(results, settings)
 
-# %% ../nbs/90_cli.ipynb #69764221
+# %% ../nbs/90_cli.ipynb #f554c03d
 def _run(net, pool, val, out, n, pairs, readings, random_seeds, sites, ranges, percentile, settings, folded, batch_size, workers, allow_unreadable, allow_leak):
     "Statistics, selections, evaluation; writes stats/, selection*.json, results.csv and comparison.png into out."
     from selectq import ranking
@@ -258,7 +258,7 @@ def _run(net, pool, val, out, n, pairs, readings, random_seeds, sites, ranges, p
     from selectq.plots import plot_comparison
     from selectq.statistics import check_site_kind, collect
     check_site_kind(sites), check_labels(val, net.module), check_percentile(percentile), [check_estimator(e) for e in ranges]
-    if not 1 <= n <= len(pool): raise InputError(f'n={n} but the pool holds {len(pool)} images; give 1 to {len(pool)}')
+    ranking.check_n(n, pool)
     if (most := max(r.centroids for r in readings)) > len(pool): raise InputError(f'centroids={most} but the pool holds {len(pool)} images; lower centroids or add images')
     if random_seeds < 0: raise InputError(f'random-seeds={random_seeds} is negative; give 0 or more')
     if not allow_leak and (shared := shared_images(pool, val)):

@@ -6,7 +6,7 @@
 __all__ = ['Strategy', 'KNOBS', 'KEY', 'ROW', 'select_balanced', 'Recipe', 'choose', 'hardware', 'method_name', 'read_rows',
            'run_study']
 
-# %% ../nbs/86_studies.ipynb #0c8e7561
+# %% ../nbs/86_studies.ipynb #da696ad7
 import os, platform, time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -20,10 +20,10 @@ from .clustering import SelectQSettings
 from .data import InputError, Pool
 from .evaluation import COLUMNS, evaluate
 from .models import as_network
-from .ranking import Selection, make_selection, select, select_random
+from .ranking import Selection, check_n, make_selection, select, select_random
 from .statistics import StatisticsTable, versions, written_aside
 
-# %% ../nbs/86_studies.ipynb #72cdf554
+# %% ../nbs/86_studies.ipynb #7300851b
 def select_balanced(
     table: StatisticsTable,  # of a pool with labels
     n: int,  # number of images
@@ -34,8 +34,7 @@ def select_balanced(
     rows = np.random.default_rng(seed).permutation(len(table))
     labels = pd.Series(table.labels[rows])
     turn = labels.groupby(labels).cumcount().to_numpy()  # how many of its class came before
-    if not 1 <= n <= len(rows): raise InputError(f'n={n} but the pool holds {len(rows)} images; give 1 to {len(rows)}')
-    return make_selection(table, rows[np.argsort(turn, kind='stable')[:n]], 'balanced', {}, seed)
+    return make_selection(table, rows[np.argsort(turn, kind='stable')[:check_n(n, table)]], 'balanced', {}, seed)
 
 # %% ../nbs/86_studies.ipynb #ed6aa63f
 Strategy = Literal['selectq', 'random', 'balanced']
