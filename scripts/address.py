@@ -1,7 +1,8 @@
-"""Give the repository another owner or name: settings.ini first, then everything that holds its address.
+"""Give the repository another owner or name: in settings.ini, then wherever its address stands.
 
 python scripts/address.py OWNER REPO
 """
+
 import argparse
 import os
 import re
@@ -14,11 +15,22 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import pages  # noqa: E402  (beside this file, wherever Python was started)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# What is written by hand and may hold an address. Notebooks, README.md, nbdev.yml and _modidx.py are made.
-BY_HAND = ("*.md", "*.cff", "*.toml", "*.yml", "*.css", ".github/**/*", "benchmarks/*.md", "nbs/*.yml")
-# What nbdev makes: nbs/nbdev.yml (the site and its map of pages) and selectq/_modidx.py (links to the source).
-MADE = ("from nbdev.quarto import refresh_quarto_yml; from nbdev.doclinks import _build_modidx; "
-        "refresh_quarto_yml(); _build_modidx()")
+# What is written by hand and may hold an address, beside the notebooks.
+BY_HAND = (
+    "*.md",
+    "*.cff",
+    "*.toml",
+    "*.yml",
+    "*.css",
+    ".github/**/*",
+    "benchmarks/*.md",
+    "nbs/*.yml",
+)
+# What nbdev makes: nbs/nbdev.yml (the site and its map of pages) and selectq/_modidx.py (source).
+MADE = (
+    "from nbdev.quarto import refresh_quarto_yml; from nbdev.doclinks import _build_modidx; "
+    "refresh_quarto_yml(); _build_modidx()"
+)
 
 
 def set_names(root, owner, repository):
@@ -35,8 +47,11 @@ def set_names(root, owner, repository):
 def moved(text, old, new):
     """`text` with the addresses of the old repository turned into those of the new one."""
     (owner, repository), end = map(re.escape, old), r"(?![\w-]|\.\w)"
-    text = re.sub(rf"(github(?:usercontent)?\.com/(?:github/)?){owner}/{repository}{end}",
-                  rf"\g<1>{new[0]}/{new[1]}", text)
+    text = re.sub(
+        rf"(github(?:usercontent)?\.com/(?:github/)?){owner}/{repository}{end}",
+        rf"\g<1>{new[0]}/{new[1]}",
+        text,
+    )
     return re.sub(rf"\b{owner}\.github\.io/{repository}{end}", f"{new[0]}.github.io/{new[1]}", text)
 
 
@@ -49,7 +64,9 @@ def change(root, owner, repository):
     old, new = (names["owner"], names["repository"]), (owner, repository)
     set_names(root, owner, repository)
     notebooks = [root / p for p in pages.pages(root)]
-    for path in {p for pattern in BY_HAND for p in root.glob(pattern) if p.is_file()} | set(notebooks):
+    for path in {p for pattern in BY_HAND for p in root.glob(pattern) if p.is_file()} | set(
+        notebooks
+    ):
         text = path.read_text(encoding="utf-8")
         if (changed := moved(text, old, new)) != text:
             path.write_text(changed, encoding="utf-8")

@@ -1,7 +1,9 @@
-"""Put on every page of nbs/: the link to Colab, the cell that installs the package there, and `results_folder()`.
+"""Put on every page of nbs/ the link to Colab, the cell that installs the package there, and, where
+results are read, `results_folder()`. The address of the repository is that of settings.ini.
 
-The address of the repository is that of settings.ini. Running it twice changes nothing; --check writes nothing.
+Running it twice changes nothing; --check writes nothing.
 """
+
 import argparse
 import json
 import re
@@ -16,12 +18,12 @@ INSTALLS = "'google.colab' in sys.modules"  # how the installing cell is known
 SETUP = """#| hide
 #| eval: false
 # On Colab, install the package from the repository of this page.
-import importlib, subprocess, sys
+import importlib.util, subprocess, sys
 if {installs} and not importlib.util.find_spec('{library}'):
     repository = '{distribution} @ git+https://github.com/{owner}/{repository}@{branch}'
     subprocess.check_call([sys.executable, '-m', 'pip', 'install', '--quiet', repository])
     importlib.invalidate_caches()"""
-# A folder that a page outside of the repository does not have, in the ways in which pages have named it.
+# The ways to name a folder that a page does not have outside of the repository.
 RESULTS = re.compile(r"""Path\((['"])(?:\.\./)+results/?\1\)""")
 RESULT_FILE = re.compile(r"""(f?)(['"])(?:\.\./)+results/([^'"]*)\2""")
 IMPORT = "from {library}.colab import results_folder"
@@ -32,19 +34,27 @@ def settings(root=ROOT):
     parser = ConfigParser()
     parser.read(root / "settings.ini", encoding="utf-8")
     ini = parser["DEFAULT"]
-    return dict(owner=ini["user"], repository=ini["repo"], branch=ini["branch"], library=ini["lib_path"],
-                distribution=ini["lib_name"])
+    return dict(
+        owner=ini["user"],
+        repository=ini["repo"],
+        branch=ini["branch"],
+        library=ini["lib_path"],
+        distribution=ini["lib_name"],
+    )
 
 
 def pages(root=ROOT):
     """The notebooks of the site: all of nbs/ but the tests."""
     found = (p.relative_to(root) for p in (root / "nbs").rglob("*.ipynb"))
-    return sorted(p for p in found if "tests" not in p.parts and not any(part[0] in "._" for part in p.parts))
+    return sorted(
+        p for p in found if "tests" not in p.parts and not any(part[0] in "._" for part in p.parts)
+    )
 
 
 def badge(path, names):
     """The link to the page on Colab; without an image, which Quarto would make a figure of."""
-    return f"[Open in Colab]({COLAB}/{names['owner']}/{names['repository']}/blob/{names['branch']}/{path.as_posix()})"
+    place = f"{names['owner']}/{names['repository']}/blob/{names['branch']}/{path.as_posix()}"
+    return f"[Open in Colab]({COLAB}/{place})"
 
 
 def setup_cell(names):
@@ -59,14 +69,16 @@ def source(cell):
 
 def new_cell(kind, text, path):
     """A cell whose id follows from the page and the kind: the same at every run."""
-    cell = dict(cell_type=kind, id=sha256(f"{path.as_posix()} {kind}".encode()).hexdigest()[:8], metadata={})
+    cell = dict(
+        cell_type=kind, id=sha256(f"{path.as_posix()} {kind}".encode()).hexdigest()[:8], metadata={}
+    )
     if kind == "code":
         cell.update(execution_count=None, outputs=[])
     return dict(cell, source=text.splitlines(keepends=True))
 
 
 def place(cells, kind, text, known, at, path):
-    """Replace the text of the first cell that `known` knows, or insert one before cell `at`; its number."""
+    """Replace the text of the first cell that `known` knows, or insert one at `at`; its number."""
     for number, cell in enumerate(cells):
         if cell["cell_type"] == kind and known(source(cell)):
             cell["source"] = text.splitlines(keepends=True)
@@ -82,12 +94,14 @@ def with_import(text, line):
     lines, package = text.split("\n"), line.split(".")[0]
     after = [i for i, old in enumerate(lines) if old.startswith(package + ".") and old < line]
     first = [i for i, old in enumerate(lines) if re.match(r"(from|import) ", old)]
-    lines.insert(after[-1] + 1 if after else next((i for i in first if lines[i] > line), first[-1] + 1), line)
+    lines.insert(
+        after[-1] + 1 if after else next((i for i in first if lines[i] > line), first[-1] + 1), line
+    )
     return "\n".join(lines)
 
 
 def read_results(cells, names):
-    """Let a page find the results wherever it runs: `results_folder()` in the place of '../../results'."""
+    """Let a page find the results wherever it runs: `results_folder()` for '../../results'."""
     code = [c for c in cells if c["cell_type"] == "code" and INSTALLS not in source(c)]
     line, seen = IMPORT.format(**names), False
     for cell in code:
@@ -99,7 +113,9 @@ def read_results(cells, names):
         return
     imports = next(c for c in code if re.search(r"^(from|import) ", source(c), re.MULTILINE))
     text = with_import(source(imports), line)
-    if not any(re.search(r"\bPath\b", source(c).replace("from pathlib import Path", "")) for c in code):
+    if not any(
+        re.search(r"\bPath\b", source(c).replace("from pathlib import Path", "")) for c in code
+    ):
         text = re.sub(r"^from pathlib import Path\n", "", text, flags=re.MULTILINE)
     imports["source"] = text.splitlines(keepends=True)
 
@@ -108,10 +124,24 @@ def refreshed(path, root=ROOT):
     """The stored bytes of a page as they should be."""
     names, page = settings(root), json.loads((root / path).read_bytes())
     cells = page["cells"]
-    title = next((i for i, c in enumerate(cells) if c["cell_type"] == "markdown" and source(c).startswith("# ")), -1)
+    title = next(
+        (
+            i
+            for i, c in enumerate(cells)
+            if c["cell_type"] == "markdown" and source(c).startswith("# ")
+        ),
+        -1,
+    )
     if title < 0:
         sys.exit(f"{path}: no title cell; begin the page with a cell `# Title`")
-    at = place(cells, "markdown", badge(path, names), lambda text: COLAB in text.split("\n")[0], title + 1, path)
+    at = place(
+        cells,
+        "markdown",
+        badge(path, names),
+        lambda text: COLAB in text.split("\n")[0],
+        title + 1,
+        path,
+    )
     place(cells, "code", setup_cell(names), lambda text: INSTALLS in text, at + 1, path)
     read_results(cells, names)
     return (json.dumps(page, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
@@ -132,10 +162,15 @@ def refresh(root=ROOT):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is out of step")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if a page is out of step"
+    )
     check = parser.parse_args().check
     paths = stale() if check else refresh()
-    print("\n".join(f"{'stale' if check else 'written'}: {path}" for path in paths) or "all pages in step")
+    print(
+        "\n".join(f"{'stale' if check else 'written'}: {path}" for path in paths)
+        or "all pages in step"
+    )
     sys.exit(check and bool(paths))
 
 

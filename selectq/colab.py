@@ -34,14 +34,14 @@ def fetch_results(
     address: str,  # of an archive whose one folder holds `results/`
     folder: Path,  # to make
 ):
-    "Fetch the published results. Raises `InputError` where the archive cannot be had or holds none."
+    "Fetch the published results. Raises `InputError` where there is no archive, or none in it."
     from selectq.data import InputError
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
             stream = urllib.request.urlopen(address)
             with stream, tarfile.open(fileobj=stream, mode='r|gz') as archive:
                 for member in archive:
-                    parts = PurePosixPath(member.name).parts[1:]  # without the folder of the archive
+                    parts = PurePosixPath(member.name).parts[1:]  # without the archive's folder
                     if not member.isfile() or parts[:1] != ('results',) or '..' in parts: continue
                     target = Path(aside, *parts)
                     target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def fetch_results(
 def results_folder(
     address: str = None,  # of an archive of the repository; that of settings.ini when None
 ) -> Path:
-    "Folder of the published results: the repository's, or a copy fetched once into `selectq-results`."
+    "Folder of the published results: the repository's, or else a copy in `selectq-results`."
     if found := _repository_results(Path.cwd()): return found
     folder = Path.cwd() / 'selectq-results'
     if not folder.is_dir(): fetch_results(address or archive_address(), folder)
