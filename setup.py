@@ -1,4 +1,5 @@
 """Package selectq from settings.ini."""
+
 import sys
 from configparser import ConfigParser
 from pathlib import Path
@@ -16,13 +17,19 @@ name, lib = cfg["lib_name"], cfg["lib_path"]
 readme = ROOT / "README.md"
 address = f"https://github.com/{cfg['user']}/{cfg['repo']}"
 
-# nbdev imports the renderer of the site from scripts/. Only an editable install, for development, has that folder.
-packages = find_packages(ROOT, include=[lib, f"{lib}.*"]) + ["scripts"] * ("editable_wheel" in sys.argv)
+# nbdev imports the renderer of the site from scripts/, which only an editable install has.
+packages = find_packages(ROOT, include=[lib, f"{lib}.*"]) + ["scripts"] * (
+    "editable_wheel" in sys.argv
+)
 
 # Every file below the package that is not Python: weights, tables, JSON.
-data = sorted(p.relative_to(ROOT / lib).as_posix() for p in (ROOT / lib).rglob("*")
-              if p.is_file() and p.suffix != ".py"
-              and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts))
+data = sorted(
+    p.relative_to(ROOT / lib).as_posix()
+    for p in (ROOT / lib).rglob("*")
+    if p.is_file()
+    and p.suffix != ".py"
+    and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts)
+)
 
 setup(
     name=name,
@@ -37,17 +44,21 @@ setup(
     license=LICENSES[cfg["license"]],
     license_files=["LICENSE"],
     keywords=cfg["keywords"].split(),
-    classifiers=[f"Development Status :: {STATUSES[cfg['status']]}",
-                 f"Intended Audience :: {cfg['audience']}",
-                 f"Natural Language :: {cfg['language']}",
-                 "Programming Language :: Python :: 3"],
+    classifiers=[
+        f"Development Status :: {STATUSES[cfg['status']]}",
+        f"Intended Audience :: {cfg['audience']}",
+        f"Natural Language :: {cfg['language']}",
+        "Programming Language :: Python :: 3",
+    ],
     packages=packages,
     package_data={lib: data},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split()},
-    entry_points={"console_scripts": cfg["console_scripts"].split(),
-                  # lets the documentation link `names` to their page; nbdev looks it up by the package's name
-                  "nbdev": [f"{lib}={lib}._modidx:d"]},
+    entry_points={
+        "console_scripts": cfg["console_scripts"].split(),
+        # lets the documentation link `names` to their page; nbdev looks it up by the package's name
+        "nbdev": [f"{lib}={lib}._modidx:d"],
+    },
     zip_safe=False,
 )

@@ -91,12 +91,11 @@ def with_import(text, line):
     """`text` with an import of the package among its others, where the alphabet has it."""
     if line in text:
         return text
-    lines, package = text.split("\n"), line.split(".")[0]
-    after = [i for i, old in enumerate(lines) if old.startswith(package + ".") and old < line]
-    first = [i for i, old in enumerate(lines) if re.match(r"(from|import) ", old)]
-    lines.insert(
-        after[-1] + 1 if after else next((i for i in first if lines[i] > line), first[-1] + 1), line
-    )
+    lines, package = text.split("\n"), line.split(".")[0] + "."
+    imports = [i for i, old in enumerate(lines) if re.match(r"(from|import) ", old)]
+    same = [i for i in imports if lines[i].startswith(package)]
+    at = next((i for i in same if lines[i] > line), (same or imports)[-1] + 1)
+    lines.insert(at, line)
     return "\n".join(lines)
 
 

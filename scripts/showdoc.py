@@ -200,6 +200,10 @@ def value_words(value):
         return ""
     if isinstance(value, Enum):
         return str(value)
+    if is_dataclass(value) and not inspect.isclass(value):
+        given = [f for f in fields(value) if f.init and getattr(value, f.name) != f.default]
+        words = ", ".join(f"{f.name}={value_words(getattr(value, f.name))}" for f in given)
+        return f"{type(value).__name__}({words})"
     if callable(value) and hasattr(value, "__qualname__"):
         return value.__qualname__
     text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
@@ -224,7 +228,7 @@ def table(columns, rows):
 
 
 def docstring(symbol):
-    """The docstring in two parts: what is done, and (exceptions, when) of each `Raises` sentence."""
+    """The docstring in two parts: what is done, and (exceptions, when) per `Raises` sentence."""
     text = inspect.cleandoc(getattr(symbol, "__doc__", None) or "")
     if is_dataclass(symbol) and text.startswith(f"{symbol.__name__}("):  # made by dataclass
         text = ""
@@ -404,7 +408,7 @@ def class_parts(symbol, name):
 
 
 def is_command(symbol):
-    """Whether a function is a command of typer: a parameter is annotated as an option or argument."""
+    """Whether a function is a command of typer: some parameter is an option or argument."""
     marks = [
         type(mark).__name__
         for hint in annotations(symbol).values()
