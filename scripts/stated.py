@@ -23,9 +23,9 @@ NO_FIGURES = [
         r"`[^`]*`",  # code
         r"\$[^$]*\$",  # formulas
         r"!?\[[^\]]*\]\([^)]*\)",  # links
+        r"\b\d+ ?[x×] ?\d+\b",  # sizes of images, and of MENet
         rf"\b(?:Eq|Fig|Table|Section|Page|Eqs|Figs|Tables|Sections)\b\.?\s*{LIST}",
         rf"\b{LIST}[ -]bits?\b",  # bit widths
-        r"\b\d+ ?[x×] ?\d+\b",  # sizes of images, and of MENet
         r"\bg=\d+\b",  # groups of MENet
         r"\b[A-Za-z_]+-?\d[\w.]*(?:-\w+)*",  # names: ResNet-20, CIFAR-10, MENet-128, W4A4, top-1
     )

@@ -57,7 +57,7 @@ def wheel(tmp_path_factory):
         root / "copy",
         cwd=root,
     )
-    return next(root.glob("selectq-*.whl"))
+    return next(root.glob("selectq_ptq-*.whl"))
 
 
 def test_wheel(wheel):
