@@ -4,6 +4,7 @@ A check returns what is wrong, or nothing. pytest comes last: its closing line e
 """
 
 import argparse
+import ast
 import json
 import os
 import re
@@ -159,6 +160,21 @@ def cells_of(path):
     return json.loads((ROOT / path).read_bytes())["cells"]
 
 
+def mixed_imports(cells):
+    """Cells that import and do more, on a page with exports: the site's build runs those alone."""
+    texts = ["".join(c["source"]) if c["cell_type"] == "code" else "" for c in cells]
+    if not any(re.search(r"^#\|\s*export", text, re.MULTILINE) for text in texts):
+        return []
+    found = []
+    for number, text in enumerate(texts, 1):
+        if re.search(r"^#\|\s*(export|eval:\s*false)|^\s*[%!]", text, re.MULTILINE):
+            continue
+        kinds = [type(node) for node in ast.walk(ast.parse(text))]
+        if {ast.Import, ast.ImportFrom} & set(kinds) and {ast.Expr, ast.Assign} & set(kinds):
+            found.append(number)
+    return found
+
+
 def sidebar_pages(text):
     """The pages that nbs/sidebar.yml names."""
     return re.findall(r"^[^#\n]*?([\w/]+\.ipynb)\s*$", text, re.MULTILINE)
@@ -178,6 +194,11 @@ def check_pages():
     problems += [
         f"nbs/sidebar.yml names {name} twice"
         for name in sorted({n for n in listed if listed.count(n) > 1})
+    ]
+    problems += [
+        f"{path}: cell {number} imports and does more; put the imports into a cell of their own"
+        for path in pages.pages(ROOT)
+        for number in mixed_imports(cells_of(path))
     ]
     return "\n".join(problems)
 

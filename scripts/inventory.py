@@ -56,7 +56,7 @@ def library(root, name):
 
 
 def modules(root, code):
-    """A row for each module: name, lines, exports, longest signature, names its page never shows."""
+    """A row per module: name, lines, exports, longest signature, names its page never shows."""
     pages = {}
     for path, texts in code.items():
         for text in texts:
@@ -114,7 +114,8 @@ def report(root):
         f"modules: {len(rows)}, {sum(row['lines'] for row in rows)} lines; "
         f"longest {max((row['lines'], row['module']) for row in rows)}",
         f"exported names: {sum(row['exports'] for row in rows)}",
-        f"longest signature: {count} parameters, {module}.{name}; functions with more than 8: {over}",
+        f"longest signature: {count} parameters, {module}.{name}; "
+        f"functions with more than 8: {over}",
         f"lines over {COLUMNS} columns: {sum(map(wide, code.values()))}: "
         + ", ".join(f"{kind} {wide(texts)}" for kind, texts in kinds.items())
         + f" (pages hold {total} lines of code)",

@@ -138,9 +138,7 @@ def class_comments(symbol):
                 if isinstance(target, ast.Name):
                     found[target.id] = comment_at(item, following, comments)
         elif isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            found[item.name] = (
-                comments.get(item.lineno, "") if item.body[0].lineno != item.lineno else ""
-            )
+            found[item.name] = comments.get(item.lineno, "")
     return found
 
 
@@ -345,31 +343,35 @@ def field_rows(symbol, comments):
     ]
 
 
-def member_rows(symbol, comments, shown=()):
-    """A row for each public method and property that the class itself defines."""
+def function_of(member):
+    """The function behind a method, a class method, a property or a cached property."""
+    plain = getattr(member, "__func__", member)
+    return getattr(plain, "fget", None) or getattr(plain, "func", None) or plain
+
+
+def member_meaning(symbol, name, member):
+    """What a member does: its docstring, or the comment on the line of its name."""
+    does, raised = docstring(function_of(member))
+    does = does or class_comments(symbol).get(name, "")
+    return " ".join([does, *raised_words(raised)]).strip()
+
+
+def member_rows(symbol, shown=()):
+    """A row for each public member that the class defines, or changes and says how."""
     rows = []
     for name, member in vars(symbol).items():
+        plain = function_of(member)
         if name in shown or name.startswith("_") and name not in SPECIAL:
             continue
-        plain = getattr(member, "__func__", member)
-        plain = (
-            getattr(plain, "fget", None) or getattr(plain, "func", None) or plain
-        )  # property, cached_property
         if not inspect.isfunction(plain):
             continue
-        does, raised = docstring(plain)
-        meaning = " ".join([does or comments.get(name, ""), *raised_words(raised)]).strip()
-        if name in SPECIAL and not meaning:
+        meaning = member_meaning(symbol, name, member)
+        inherited = any(name in vars(base) for base in symbol.__mro__[1:])
+        if not meaning and (inherited or name in SPECIAL):
             continue
-        result = annotations(plain).get("return", EMPTY)
-        call = (
-            name
-            if isinstance(member, property) or hasattr(member, "func")
-            else own_call(plain, name)
-        )
-        rows.append(
-            (code(call), code_words(result), meaning or function_comments(plain).get("return", ""))
-        )
+        called = not isinstance(member, property) and not hasattr(member, "func")
+        call = own_call(plain, name) if called else name
+        rows.append((code(call), code_words(annotations(plain).get("return", EMPTY)), meaning))
     return rows
 
 
@@ -399,7 +401,7 @@ def class_parts(symbol, name):
         if rows := parameter_rows(made, function_comments(made)):
             parts.append(table(("Name", "Type", "Default", "Meaning"), rows))
     parts += raised_words(raised)
-    if rows := member_rows(symbol, comments, shown):
+    if rows := member_rows(symbol, shown):
         parts.append(table(("Member", "Returns", "Meaning"), rows))
     return parts
 

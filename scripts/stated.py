@@ -70,6 +70,7 @@ def figures(text):
 
 def places(key, text):
     """Where `key` occurs in `text` as a whole: '4' is not in '54' nor in '4.5'."""
+    key = " ".join(key.split())
     before, after = r"(?<![\w.])" if key[:1].isalnum() else "", (
         r"(?!\w|[.,]\d)" if key[-1:].isalnum() else ""
     )
@@ -136,28 +137,30 @@ def stated(code):
 
 def problems(cells):
     """What is wrong with the figures of a page, as texts that name the cell."""
-    found, paragraphs = [], answers(cells)
-    for number in sorted({number for number, _ in paragraphs}):
-        texts = [text for n, text in paragraphs if n == number]
-        following = next((source(c) for c in cells[number + 1 :] if c["cell_type"] == "code"), "")
+    found, groups = [], {}  # the paragraphs, by the code cell that follows them
+    for number, text in answers(cells):
+        code = (n for n, c in enumerate(cells) if n > number and c["cell_type"] == "code")
+        groups.setdefault(next(code, None), []).append((number, text))
+    for at, paragraphs in groups.items():
+        following = "" if at is None else source(cells[at])
+        texts, first = [text for _, text in paragraphs], paragraphs[0][0]
         if not any(map(figures, texts)) and "stated" not in following:
             continue
         keys, wrong = stated(following)
-        wrong += [
-            f"{key!r} of `stated` is not in the text"
-            for key in keys
-            if not any(places(" ".join(key.split()), text) for text in texts)
-        ]
-        for text in texts:
-            covered = [span for key in keys for span in places(" ".join(key.split()), text)]
-            bare = [
-                text[a:b]
-                for a, b in figures(text)
-                if not any(start <= a + (text[a] in "+-−") and b <= end for start, end in covered)
-            ]
+        for key in keys:
+            if not any(places(key, text) for text in texts):
+                wrong.append(f"{key!r} of `stated` is not in the text")
+        found += [f"cell {first + 1} (id {cells[first].get('id')}): {problem}" for problem in wrong]
+        for number, text in paragraphs:
+            covered = [span for key in keys for span in places(key, text)]
+            bare = [text[a:b] for a, b in figures(text) if not within(a, b, covered, text)]
             if bare:
-                wrong.append(f"not in `stated`: {', '.join(bare)} ({text[:50]}...)")
-        found += [
-            f"cell {number + 1} (id {cells[number].get('id')}): {problem}" for problem in wrong
-        ]
+                place = f"cell {number + 1} (id {cells[number].get('id')})"
+                found.append(f"{place}: not in `stated`: {', '.join(bare)} ({text[:50]}...)")
     return found
+
+
+def within(start, end, spans, text):
+    """Whether a figure lies in one of the spans; its sign need not."""
+    start += text[start] in "+-−"
+    return any(a <= start and end <= b for a, b in spans)

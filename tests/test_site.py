@@ -303,6 +303,8 @@ def test_stated():
         )
         == []
     )
+    parts = [prose("**Answer.** 56.0 ± 4.0."), prose("**Reading.** In four of ten."), code(*CELL)]
+    assert stated.problems(parts) == []
     assert stated.problems([prose("**Answer.** Nothing at stake."), code("x = 1")]) == []
     assert stated.problems([prose("## Setting\n\n100 images."), code("x = 1")]) == []
     assert (
@@ -360,6 +362,13 @@ def test_words():
     assert (
         len(found) == 3 and "The wound" in found[0] and "at hand" in found[1] and "a, b" in found[2]
     )
+
+
+def test_mixed_imports():
+    """The build of the site runs cells with imports, and none of those they may rest on."""
+    export, both = code("#| export", "import os", "x = 1"), code("import sys", "print(x)")
+    assert check.mixed_imports([export, prose("# A"), both, code("import a"), code("f()")]) == [3]
+    assert check.mixed_imports([both]) == []  # nothing is run for a page without exports
 
 
 def test_longest_first(tmp_path):
