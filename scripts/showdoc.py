@@ -13,10 +13,12 @@ import typing
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from importlib import import_module
+from pathlib import Path
 from textwrap import dedent
 
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup, _lineno
+from nbdev.process import Processor
 
 EMPTY = inspect.Parameter.empty
 WIDTH = 88  # of a signature
@@ -31,18 +33,31 @@ SPECIAL = ("__call__", "__getitem__", "__len__", "__iter__", "__contains__")
 # reading the source
 
 
+def index():
+    """What nbdev knows of the package: {module: {full name: (page, file)}}."""
+    return import_module(f"{get_config().lib_path.name}._modidx").d["syms"]
+
+
+def parameters_of(symbol):
+    """The names of a symbol's parameters, by which two of one name are told apart."""
+    try:
+        return list(inspect.signature(symbol).parameters)
+    except (TypeError, ValueError):
+        return None
+
+
 def exported(symbol):
     """The symbol as the package exports it, for one that a page has just defined, or itself."""
     if getattr(symbol, "__module__", None) not in ("__main__", "builtins", None):
         return symbol
-    library, name = get_config().lib_path.name, symbol.__qualname__
-    for module, symbols in import_module(f"{library}._modidx").d["syms"].items():
-        if f"{module}.{name}" in symbols:
-            try:
-                return getattr(import_module(module), name)
-            except (ImportError, AttributeError):
-                continue
-    return symbol
+    name, found = symbol.__qualname__, []
+    for module in (m for m, symbols in index().items() if f"{m}.{name}" in symbols):
+        try:
+            found.append(getattr(import_module(module), name))
+        except (ImportError, AttributeError):
+            continue
+    same = [other for other in found if parameters_of(other) == parameters_of(symbol)]
+    return (same or found or [symbol])[0]
 
 
 def source_of(symbol):
@@ -451,10 +466,10 @@ def kind_words(parameter, hint):
     if getattr(parameter, "is_flag", False):
         return "flag"
     kind, *marks = typing.get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
-    inner = [k for k in typing.get_args(kind) if k is not type(None)]
-    several = typing.get_origin(kind) in (list, tuple)
-    if inner and (several or typing.get_origin(kind) in (typing.Union, types.UnionType)):
-        kind = inner[0]
+    several = False
+    while typing.get_origin(kind) in (list, tuple, typing.Union, types.UnionType):
+        several |= typing.get_origin(kind) in (list, tuple)
+        kind = next(k for k in typing.get_args(kind) if k is not type(None))
     least = next((m.min for m in marks if getattr(m, "min", None) is not None), None)
     most = next((m.max for m in marks if getattr(m, "max", None) is not None), None)
     words = [
@@ -517,3 +532,44 @@ class TableRenderer:
 
     def __repr__(self):
         return "\n\n".join(filter(None, self.parts()))
+
+
+class LibraryLinks(Processor):
+    """Links a name that a command and the library share to the library, but on the commands' page.
+
+    nbdev takes it from settings.ini. By itself nbdev links a name to the first module that has it.
+    """
+
+    def begin(self):
+        """Find the shared names: {link to the commands' page: link to the library's}."""
+        pages = {}
+        for symbols in index().values():
+            for name, (page, _) in symbols.items():
+                pages.setdefault(name.split(".", 2)[-1], []).append(page)
+        commands = get_config().console_scripts.split("=")[1].split(":")[0].split(".")[-1]
+        self.links = {}
+        for found in pages.values():
+            other = [page for page in found if not page.startswith(f"{commands}.html")]
+            if other and len(other) < len(found):
+                self.links.update({p: other[0] for p in found if p not in other})
+        stem = Path(getattr(self.nb, "path_", "")).stem
+        self.here = re.sub(r"^\d+_", "", stem) == commands
+
+    def relinked(self, text):
+        """`text` with the links changed."""
+        for old, new in self.links.items():
+            text = text.replace(f"/{old})", f"/{new})")
+        return text
+
+    def cell(self, cell):
+        """Change the links of a cell of text, and of stored Markdown."""
+        if self.here:
+            return
+        if cell.cell_type == "markdown" and cell.get("source"):
+            cell.source = self.relinked(cell.source)
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "text/markdown" in data:
+                lines = data["text/markdown"]
+                lines = [lines] if isinstance(lines, str) else lines
+                data["text/markdown"] = [self.relinked(line) for line in lines]

@@ -282,6 +282,29 @@ def test_entry_of_one_line(monkeypatch):
     assert text.rstrip().endswith("**Returns** the result.\n\n**Raises** `KeyError`.")
 
 
+def test_names_of_two(monkeypatch):
+    """`evaluate` of the library and of the command line are told apart, in entries and links."""
+    from types import SimpleNamespace
+
+    from selectq import cli, evaluation
+
+    showdoc = pytest.importorskip("scripts.showdoc")
+    monkeypatch.chdir(ROOT)
+    for module in (cli, evaluation):
+        seen = types.FunctionType(module.evaluate.__code__, vars(module), "evaluate")
+        seen.__defaults__, seen.__kwdefaults__ = (None,) * 9, module.evaluate.__kwdefaults__
+        seen.__module__ = "__main__"  # as on a page
+        assert showdoc.exported(seen) is module.evaluate
+    text = "[`evaluate`](https://x/y/cli.html#evaluate), [`stats`](https://x/y/cli.html#stats)"
+    for path, page in {"nbs/90_cli.ipynb": "cli", "nbs/quickstart.ipynb": "evaluation"}.items():
+        links = showdoc.LibraryLinks(SimpleNamespace(path_=path))
+        links.begin()
+        cell = types.SimpleNamespace(cell_type="markdown", source=text)
+        cell.get = lambda key, default=None: getattr(cell, key, default)
+        links.cell(cell)
+        assert f"/{page}.html#evaluate" in cell.source and "/cli.html#stats" in cell.source
+
+
 # Figures of answers
 
 CELL = [
