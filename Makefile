@@ -34,7 +34,7 @@ clean-notebooks: $(VENV)/.dev ## remove execution counts and other metadata from
 readme: $(VENV)/.dev ## write README.md from nbs/index.ipynb
 	@$(BIN)/python scripts/readme.py
 
-notebooks: $(VENV)/.dev ## run notebooks in place and clean them: NB="nbs/00_data.ipynb ..." or all
+notebooks: $(VENV)/.dev ## run notebooks in place and clean them: NB="nbs/20_quantizer.ipynb ..." or all
 	@$(BIN)/python scripts/run_notebooks.py $(NB)
 
 pages: $(VENV)/.dev ## put the link to Colab and the first cell on every page
