@@ -1,4 +1,6 @@
-"""Peak resident memory: `selectq stats` for growing pools, `selectq select` for a table of 1.28 million images x 21 sites.
+"""Peak resident memory of `selectq stats` for growing pools, and of `selectq select`.
+
+The table to select from has 1.28 million images x 21 sites.
 
     python benchmarks/memory.py [--pools 1000 10000 100000] [--images 1281167]
 """

@@ -1,8 +1,10 @@
 """What the four statistics cost beside plain inference, and one traversal beside the paper's two.
 
-    python benchmarks/statistics.py [--device cpu] [--batch-size 16] [--repeats 15] [--networks resnet18 mobilenetv2_w1 resnet50]
+    python benchmarks/statistics.py [--device cpu] [--batch-size 16] [--repeats 15]
+        [--networks resnet18 mobilenetv2_w1 resnet50]
 
-Each figure is the median of paired runs on the same synthetic 224 x 224 batch, in the same memory format and precision.
+Each figure is the median of paired runs on the same synthetic 224 x 224 batch, in the same memory
+format and precision.
 """
 import sys
 sys.path.append(sys.path.pop(0))  # behind the standard library, which has a statistics module too
@@ -22,8 +24,8 @@ from selectq.statistics import batch_statistics, site_statistics
 
 
 def autocast(device, precision):
-    return torch.autocast(torch.device(device).type,
-                          torch.bfloat16) if precision == 'bfloat16' else nullcontext()
+    if precision != 'bfloat16': return nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
 
 
 def cost(name, device, batch_size, fmt, precision, compiled, repeats):
@@ -43,8 +45,9 @@ def cost(name, device, batch_size, fmt, precision, compiled, repeats):
                     parts.clear(); watched(x)
                     return torch.stack(parts, 1).cpu()
                 t = paired(lambda: plain(x), other, repeats, device)
-        else: t = paired(lambda: plain(x), lambda: batch_statistics(module, x, 'activation', sites,
-                                                                    fmt), repeats, device)
+        else:
+            ours = lambda: batch_statistics(module, x, 'activation', sites, fmt)
+            t = paired(lambda: plain(x), ours, repeats, device)
     return dict(network=name, device=device, batch_size=batch_size,
                 memory_format=str(fmt).split('.')[1], precision=precision, compiled=compiled,
                 sites=len(sites),
@@ -53,12 +56,11 @@ def cost(name, device, batch_size, fmt, precision, compiled, repeats):
 
 
 def two_traversals(name, device, batch_size, batches, repeats):
-    "One traversal and a table, beside the paper's procedure: two traversals with a separate mean and std at every site."
+    "One traversal and a table, beside the paper's two with a mean and a std at each site."
     from clustering import generated_table
     module = build_network(name).module.to(device).eval().to(memory_format=torch.channels_last)
-    xs = [torch.randn(batch_size, 3, 224, 224,
-                      device=device).contiguous(memory_format=torch.channels_last)
-          for _ in range(batches)]
+    shape, last = (batch_size, 3, 224, 224), torch.channels_last
+    xs = [torch.randn(shape, device=device).contiguous(memory_format=last) for _ in range(batches)]
     sites = find_sites(module, 'activation', xs[0][:1])
     table, s = generated_table(batch_size * batches, len(sites)), SelectQSettings()
     def separate(k, a): a.mean((1, 2, 3)).cpu(); a.std((1, 2, 3), correction=0).cpu()

@@ -9,9 +9,11 @@ from selectq.table import load_table
 TWO = """
 import sys
 from selectq.cli import main
-for args in (['stats', 'digits', sys.argv[1], '--out', 'stats', '--workers', sys.argv[2], '--noise', '20', '--chunk', '25'],
-             ['select', 'stats', '-n', '15', '--out', 'selection.json'],
-             ['select', 'stats', '-n', '15', '--out', 'shift.json', '--update', 'shift', '--order', 'lowest', '--granularity', 'batch']):
+select = ['select', 'stats', '-n', '15', '--out']
+for args in (['stats', 'digits', sys.argv[1], '--out', 'stats', '--workers', sys.argv[2],
+              '--noise', '20', '--chunk', '25'], [*select, 'selection.json'],
+             [*select, 'shift.json', '--update', 'shift', '--order', 'lowest',
+              '--granularity', 'batch']):
     try: main(args)
     except SystemExit as e: assert not e.code
 """
@@ -29,7 +31,7 @@ def spread(folder, pool, workers, threads):
 
 
 def test_workers_and_threads(world, tmp_path):
-    """0, 1 and 2 decoding processes, 1 and 2 threads: one table, one selection, to the last bit of every score."""
+    """0, 1, 2 decoding processes, 1 and 2 threads: one table, one selection, to the last bit."""
     results = [spread(tmp_path / f"{workers}{threads}", world.pool, workers, threads) for workers,
                threads in ((0, 1), (1, 2), (2, 1))]
     assert results[0] == results[1] == results[2]

@@ -28,7 +28,7 @@ def uninterrupted(pool, tmp_path_factory):
 
 
 def stop(process, out, number, parts=10):
-    """Send a signal to the process and its children, as a terminal does, when some parts are there."""
+    """Signal the process and its children, as a terminal does, when some parts are there."""
     deadline = time.monotonic() + 60
     while len(list(out.glob("part-*"))) < parts:
         assert process.poll() is None and time.monotonic() < deadline, finish(process)
@@ -39,12 +39,12 @@ def stop(process, out, number, parts=10):
 
 @pytest.mark.parametrize("workers", (0, 2))
 def test_interrupted(workers, pool, uninterrupted, tmp_path):
-    """Ctrl-C: exit code 130 and one line. The parts so far are whole, and the same command makes only the others."""
+    """Ctrl-C: exit code 130 and one line. What is there is whole; the same command goes on."""
     out = tmp_path / "stats"
     code, printed, err = stop(start(STATS, tmp_path, pool=pool, out=out, workers=workers), out,
                               signal.SIGINT)
-    assert (code, printed) == (130,
-                               "") and err.startswith("selectq: interrupted") and err.count("\n") == 1, err
+    assert (code, printed) == (130, ""), err
+    assert err.startswith("selectq: interrupted") and err.count("\n") == 1, err
     parts = {p.name: p.stat().st_mtime_ns for p in out.glob("part-*")}
     assert 10 <= len(parts) < 300 and not json.loads((out / "meta.json").read_text())["complete"]
     assert not [p.name for p in out.iterdir() if p.name.startswith(".")]
@@ -66,7 +66,7 @@ def test_killed(pool, uninterrupted, tmp_path):
 
 
 def test_run_interrupted(pool, world, tmp_path, monkeypatch):
-    """`run`, interrupted while it reads the pool and again while it evaluates: the same command ends with the results of an uninterrupted one."""
+    """`run`, interrupted while it reads and while it evaluates, ends with the same results."""
     import selectq.data
     import selectq.traversal
     import selectq.evaluation
@@ -91,9 +91,8 @@ def test_run_interrupted(pool, world, tmp_path, monkeypatch):
     images = [json.loads((tmp_path / name / "selection.json").read_text())["images"]
               for name in ("whole", "report")]
     assert images[0] == images[1]
-    assert {p.name for p in (tmp_path / "report").iterdir()} == {p.name
-                                                                 for p in (tmp_path /
-                                                                           "whole").iterdir()}
+    names = [{p.name for p in (tmp_path / name).iterdir()} for name in ("whole", "report")]
+    assert names[0] == names[1]
 
 
 def selectq_main(command, **places):
@@ -111,6 +110,6 @@ def test_run_in_a_process(pool, world, tmp_path):
         time.sleep(.005)
     os.killpg(process.pid, signal.SIGINT)
     code, printed, err = finish(process)
-    assert (code, printed) == (130,
-                               "") and err.startswith("selectq: interrupted") and err.count("\n") == 1, err
+    assert (code, printed) == (130, ""), err
+    assert err.startswith("selectq: interrupted") and err.count("\n") == 1, err
     assert not (tmp_path / "report" / "results.csv").exists()

@@ -1,4 +1,4 @@
-"""The same images as a folder, tar shards, Parquet shards, a `datasets.Dataset` and a torch `DataLoader`: the same numbers."""
+"""The same images from a folder, shards, a dataset and a `DataLoader`: equal numbers."""
 import io, os, tarfile, tempfile
 from pathlib import Path
 
@@ -9,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from selectq.data import DatasetPool, FolderPool, InputError, ParquetPool, TarPool, decode_image, load_batches, open_pool
+from selectq.data import DatasetPool, FolderPool, ParquetPool, TarPool
+from selectq.data import decode_image, load_batches, open_pool
+from selectq.files import InputError
 from selectq.models import as_network, load_network
 from selectq.traversal import collect
 
@@ -29,8 +31,8 @@ def picture(i, side=48):
     rng, mode = np.random.default_rng(i), MODES[i % len(MODES)]
     if mode == 'I;16':
         return Image.fromarray(rng.integers(0, 65536, (side, side + 7), dtype=np.uint16))
-    img = Image.fromarray(rng.integers(0, 256, (6, 7, 4), dtype=np.uint8),
-                          'RGBA').resize((side + 7, side), Image.Resampling.BICUBIC)
+    img = Image.fromarray(rng.integers(0, 256, (6, 7, 4), dtype=np.uint8), 'RGBA')
+    img = img.resize((side + 7, side), Image.Resampling.BICUBIC)
     return img.convert('RGB').quantize(16) if mode == 'P' else img.convert(mode)
 
 @pytest.fixture(scope='module')
@@ -293,8 +295,8 @@ def test_a_damaged_parquet_shard_is_refused_by_name(net, images, tmp_path, worke
 
 def photograph(w, h, seed=0):
     rng = np.random.default_rng(seed)
-    return Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((w, h),
-                                                                                    Image.Resampling.BICUBIC)
+    small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    return small.resize((w, h), Image.Resampling.BICUBIC)
 
 @pytest.mark.parametrize('w, h', [(63, 63), (63, 500), (500, 40), (32, 32), (20, 20)])
 def test_fast_decode_leaves_small_images_as_they_are(w, h):

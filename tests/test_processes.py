@@ -1,7 +1,8 @@
-"""`selectq stats` by one process and by several, interrupted in every way, and resumed: the parts stay the same bytes.
+"""`selectq stats` by one process and by several, interrupted in every way, and resumed.
 
-Every run here is a process as a user starts it: `python -m selectq.cli stats` or torchrun. Three helpers run in this
-process what needs none: `refused`, `load_table` and `_open_folder`.
+The parts stay the same bytes. Every run here is a process as a user starts it: `python -m
+selectq.cli stats` or torchrun. Three helpers run in this process what needs none: `refused`, `load_table` and
+`_open_folder`.
 """
 import json, os, resource, shutil, signal, socket, subprocess, sys, threading, time
 from pathlib import Path
@@ -28,8 +29,8 @@ def write_images(folder, n, side=256, seed=0):
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for i in range(n):
-        img = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((side, side),
-                                                                                      Image.Resampling.NEAREST)
+        img = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        img = img.resize((side, side), Image.Resampling.NEAREST)
         img.save(folder / f'{i:04d}.png', compress_level=1)
     return folder
 
@@ -56,7 +57,7 @@ def start(args, **kw):
                             start_new_session=True, **kw)
 
 def finish(process):
-    "Exit status and stderr. A run that hangs is killed, with all its processes, and fails the test."
+    "Exit status and stderr. A run that hangs is killed with its processes, and fails the test."
     try: _, err = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         end(process)
@@ -75,8 +76,9 @@ def workers(launcher):
     "Ids of the selectq processes that a torchrun started."
     found = []
     for d in Path('/proc').glob('[0-9]*'):
-        try: parent, cmd = int((d / 'stat').read_text().rsplit(')', 1)[1].split()[1]), (d /
-                                                                                        'cmdline').read_bytes()
+        try:
+            parent = int((d / 'stat').read_text().rsplit(')', 1)[1].split()[1])
+            cmd = (d / 'cmdline').read_bytes()
         except (OSError, ValueError, IndexError): continue
         if parent == launcher.pid and b'selectq.cli' in cmd: found.append(int(d.name))
     return found
@@ -124,9 +126,9 @@ def assert_same(out, whole):
     "Every file of the table, byte for byte; of meta.json all but the times and the pool's place."
     assert parts(out) == parts(whole)
     assert (out / 'noise.parquet').read_bytes() == (whole / 'noise.parquet').read_bytes()
-    known = lambda m: {k: v for k, v in m.items() if k not in ('seconds',
-                                                               'waiting')} | {'pool': {**m['pool'],
-                                                                                       'source': ''}}
+    def known(m):
+        left = {k: v for k, v in m.items() if k not in ('seconds', 'waiting')}
+        return left | {'pool': {**m['pool'], 'source': ''}}
     assert known(meta(out)) == known(meta(whole))
     assert meta(out)['complete']
 
@@ -207,7 +209,8 @@ def test_ctrl_c_of_two_then_resumed_by_one(pool, whole, tmp_path):
     os.killpg(launcher.pid, signal.SIGINT)  # as a terminal does
     code, err = finish(launcher)
     assert code != 0 and len(pids) == 2 and not any(map(running, pids))
-    assert 'selectq: interrupted; what is whole is kept, run the same command again to go on' in err, err
+    line = 'selectq: interrupted; what is whole is kept, run the same command again to go on'
+    assert line in err, err
     assert_unfinished(out, whole)
     assert_same(succeed(pool, out), whole)
 
@@ -250,7 +253,7 @@ def test_no_damage_is_loaded(whole, tmp_path, damage):
 def limit(size): return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 def test_a_file_that_cannot_grow(pool, whole, tmp_path):
-    "meta.json, then a part, meet a limit of the file size; the same command finishes when it is gone."
+    "meta.json, then a part, meet a limit of the file size; without it the same command finishes."
     out = tmp_path / 'out'
     at = {p.name: p.stat().st_size for p in whole.iterdir()}
     between = (at['noise.parquet'] + at['part-000000.parquet']) // 2
@@ -298,7 +301,7 @@ def test_two_runs_at_once(pool, whole, tmp_path):
     assert not asides(out)
 
 def test_two_runs_at_once_with_other_settings(whole, tmp_path, monkeypatch):
-    "Only one of them gets the folder, however close they come. Threads stand for the two processes."
+    "Only one of them gets the folder, however close they come. Threads stand for two processes."
     monkeypatch.setattr(os, 'getpid', threading.get_ident)
     from selectq.data import InputError
     from selectq.traversal import _open_folder
@@ -369,7 +372,8 @@ def test_another_table_is_refused_by_two(pool, whole, tmp_path):
     "Neither process waits for the other."
     before = stamps(whole)
     code, err = run(pool, whole, 2, [*SETTINGS, '--sites', 'input'])
-    assert code != 0 and f'selectq: {whole} holds a table with kind "activation", not "input"' in err, err
+    line = f'selectq: {whole} holds a table with kind "activation", not "input"'
+    assert code != 0 and line in err, err
     assert stamps(whole) == before and meta(whole)['complete'] and not asides(whole)
 
 def test_a_moved_pool_is_the_same_pool(pool, whole, own_pool, tmp_path):
@@ -410,7 +414,7 @@ def test_a_changing_pool_is_noticed(own_pool, tmp_path, change, number, word):
     assert not meta(out)['complete'] and not asides(out)
 
 def test_many_unreadable_images_are_refused_by_any_number_of_runs(tmp_path, capsys):
-    "5 of 400 is more than 1 %, also when no single run and no single process meets more than 4 of them."
+    "5 of 400 is more than 1 %, also when no single run or process meets more than 4 of them."
     from selectq.cli import main
     pool = write_images(tmp_path / 'pool', 400, side=16)
     for k in (3, 4, 40, 300, 390): (pool / f'{k:04d}.png').write_bytes(b'not an image')
