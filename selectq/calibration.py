@@ -65,7 +65,7 @@ def pass_ranges(
 
 # %% ../nbs/70_calibration.ipynb #43828ac1
 def _by_output(m, w):
-    "A weight of module m with the output channels first, (out, in / groups, ...); twice is as stored."
+    "A weight of m with output channels first, (out, in / groups, ...); applied twice, as stored."
     if not isinstance(m, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)): return w
     a, (b, *kernel), g = len(w), w.shape[1:], m.groups
     return w.reshape(g, a // g, b, *kernel).transpose(1, 2).reshape(g * b, a // g, *kernel)
@@ -76,7 +76,8 @@ def _quantized_weight(m, w, bits, correct_bias):
     rows = _by_output(m, w.detach())  # (out, ...)
     q = fake_quantize_channels(rows, bits)
     if correct_bias:
-        mean = lambda v: v.double().flatten(1).mean(1).view(-1, *[1] * (v.dim() - 1))  # (out, 1, ...)
+        shape = -1, *[1] * (rows.dim() - 1)  # (out, 1, ...)
+        mean = lambda v: v.double().flatten(1).mean(1).view(shape)
         q = (q.double() - mean(q) + mean(rows)).to(w.dtype)
     last = torch.channels_last if w.dim() == 4 else torch.contiguous_format
     kept = not w.is_contiguous() and w.is_contiguous(memory_format=last)
@@ -95,8 +96,9 @@ def quantized_weights(
     for name, (m, w) in found.items():
         layer = name.rpartition('.')[0]
         if not isinstance(w, nn.Parameter):
-            raise InputError(f'the weight of layer {layer} is computed from other parameters; make it one '
-                             '(torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm)')
+            raise InputError(f'the weight of layer {layer} is computed from other parameters; make it '
+                             'one (torch.nn.utils.parametrize.remove_parametrizations, or '
+                             'remove_weight_norm)')
         holder.setdefault(w, m)
         most[w] = max(most.get(w, 0), (layer_bits or {}).get(layer, bits))
     return {w: _quantized_weight(holder[w], w, n, correct_bias) for w, n in most.items()}
@@ -117,7 +119,7 @@ def swapped(
 # %% ../nbs/70_calibration.ipynb #9b2b3331
 def edge_layers(
     net,  # a `Network` or `nn.Module`
-    example: torch.Tensor = None,  # (B, C, H, W) a batch to send through; zeros of `in_shape` when None
+    example: torch.Tensor = None,  # (B, C, H, W) a batch to send through; zeros when None
 ) -> tuple:  # names
     "The convolution or linear layers that are called first and last."
     net = as_network(net)
@@ -125,8 +127,8 @@ def edge_layers(
     try: names = find_sites(net.module, 'input', x.to(next(net.module.parameters()).device))
     except RuntimeError as e:
         why = str(e).splitlines()[0][:80]
-        raise InputError(f'a batch of shape {tuple(x.shape)} does not pass through {net.name} ({why}); '
-                         'give example, a batch that does') from None
+        raise InputError(f'a batch of shape {tuple(x.shape)} does not pass through {net.name} '
+                         f'({why}); give example, a batch that does') from None
     return names[0].split(':')[0], names[-1].split(':')[0]  # conv:2 is the second call of conv
 
 # %% ../nbs/70_calibration.ipynb #3ceb1e66
@@ -140,9 +142,10 @@ class QuantizationSettings:
     inputs: Inputs = 'float'  # ranges from the float network, or from the one quantized so far
     def __post_init__(self):
         if not isinstance(self.correct_bias, bool):
-            raise InputError(f'correct_bias={self.correct_bias!r} cannot be used; give True or False')
+            raise InputError(f'correct_bias={self.correct_bias!r} is unknown; give True or False')
         if self.inputs not in get_args(Inputs):
-            raise InputError(f'inputs={self.inputs!r} is unknown; use {", ".join(get_args(Inputs))}')
+            allowed = ', '.join(get_args(Inputs))
+            raise InputError(f'inputs={self.inputs!r} is unknown; use {allowed}')
         try: self.edge_bits is None or check_bits(self.edge_bits)
         except InputError as e: raise InputError(f'edge_{e}') from None
 
@@ -168,7 +171,7 @@ def per_site(
     "Bits of each site. Raises `InputError` for what cannot be used."
     try: each = np.broadcast_to(bits, n).tolist()
     except ValueError:
-        raise InputError(f'{len(bits)} bit widths for {n} sites; give one, or one per site') from None
+        raise InputError(f'{len(bits)} bit widths for {n} sites; give one or {n}') from None
     return [check_bits(b) for b in each]
 
 # %% ../nbs/70_calibration.ipynb #4754987a
@@ -188,7 +191,7 @@ def activation_quantizer(
     ranges: Ranges,
     bits,  # 2 to 16, one number or one per site
 ):  # (k, x) -> x quantized at site k, for `SiteHooks`
-    "One fused fake quantization per site (Eq. 1). Outputs are overwritten; inputs, which others may read, are not."
+    "One fused fake quantization per site (Eq. 1). Outputs are overwritten; inputs are not."
     each = zip(ranges.alpha.tolist(), ranges.beta.tolist(), per_site(bits, len(ranges.alpha)))
     quantizers = [fake_quantizer(*e) for e in each]
     inplace = ranges.kind != 'input'
@@ -206,7 +209,7 @@ def quantized(
     settings: QuantizationSettings = QuantizationSettings(),  # bias correction, edge bits
     example: torch.Tensor = None,  # a batch that shows the order of the layers, see `edge_layers`
 ):
-    "Inside, the network computes with quantized weights and activations, in eval mode, without gradients."
+    "Inside, the network computes with quantized weights and activations, without gradients."
     net = as_network(net)
     if weights is None: weights = network_weights(net, w_bits, settings, example)
     with ExitStack() as stack:
