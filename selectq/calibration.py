@@ -96,8 +96,8 @@ def quantized_weights(
     for name, (m, w) in found.items():
         layer = name.rpartition('.')[0]
         if not isinstance(w, nn.Parameter):
-            raise InputError(f'the weight of layer {layer} is computed from other parameters; make it '
-                             'one (torch.nn.utils.parametrize.remove_parametrizations, or '
+            raise InputError(f'the weight of layer {layer} is computed from other parameters; make '
+                             'it one (torch.nn.utils.parametrize.remove_parametrizations, or '
                              'remove_weight_norm)')
         holder.setdefault(w, m)
         most[w] = max(most.get(w, 0), (layer_bits or {}).get(layer, bits))

@@ -334,7 +334,7 @@ class _Trace(TorchFunctionMode):
             if base is not None: self.mark(base, origins | self.origins.get(base, frozenset()))
         return out
 
-# %% ../nbs/30_sites.ipynb #6d1c6ef0
+# %% ../nbs/30_sites.ipynb #5ffe28b7
 @dataclass(frozen=True)
 class Coverage:
     "What is quantized in a network and what stays float."
@@ -344,9 +344,9 @@ class Coverage:
     tensors: dict  # layer whose output stays float -> the layers that read it
     layers: list  # weights that stay float
     def __repr__(self):
-        return f'Coverage({len(self.sites)} {self.kind} sites; {float_line(vars(self))})'
+        return f'Coverage({len(self.sites)} {self.kind} sites; float: {float_line(vars(self))})'
 
-# %% ../nbs/30_sites.ipynb #7e179add
+# %% ../nbs/30_sites.ipynb #4d96aff5
 def float_line(
     unquantized: dict,  # tensors, layers: names, as `unquantized` returns them
 ) -> str:
@@ -354,9 +354,10 @@ def float_line(
     def some(names):
         names = list(names)
         return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
-    counted = {'outputs that layers read': unquantized['tensors'], 'weights': unquantized['layers']}
-    said = [f'{len(names)} {what} ({some(names)})' for what, names in counted.items() if names]
-    return f'float: {", ".join(said)}' if said else 'nothing stays float'
+    def counted(what, names, where=''):
+        return [f'{len(names)} {what}{"s" * (len(names) > 1)}{where} ({some(names)})'] if names else []
+    tensors, weights = unquantized['tensors'], unquantized['layers']
+    return ', '.join(counted('output', tensors, ' between layers') + counted('weight', weights)) or 'nothing'
 
 # %% ../nbs/30_sites.ipynb #3def3d2b
 def coverage(
