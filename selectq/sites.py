@@ -250,6 +250,15 @@ def _products():
     found = (getattr(space, n, None) for space in (F, torch, torch.Tensor) for n in names.split())
     return frozenset(f for f in found if f is not None)
 
+# %% ../nbs/30_sites.ipynb #89cc59f1
+@cache
+def _shape_only():
+    "The functions that read the shape of a tensor and none of its values."
+    names = 'zeros ones empty full rand randn'.split()
+    found = [getattr(torch, f'{n}_like') for n in names]
+    found += [getattr(torch.Tensor, f'new_{n}') for n in (*names[:4], 'tensor')]
+    return frozenset(found)
+
 # %% ../nbs/30_sites.ipynb #5be1abce
 def _tensors(value):
     "The tensors in nested lists, tuples and dicts."
@@ -257,7 +266,7 @@ def _tensors(value):
     elif isinstance(value, (list, tuple, dict)):
         for v in value.values() if isinstance(value, dict) else value: yield from _tensors(v)
 
-# %% ../nbs/30_sites.ipynb #ce387dd8
+# %% ../nbs/30_sites.ipynb #272a8f0f
 class _Trace(TorchFunctionMode):
     "Follows the outputs of layers through a forward pass: which reach another layer in float."
     def __init__(self, module):
@@ -324,7 +333,8 @@ class _Trace(TorchFunctionMode):
         out = func(*args, **(kwargs or {}))
         inputs = list(_tensors((args, kwargs or {})))
         if not inputs: return out
-        origins = self._product(func, inputs) if func in _products() else self._union(inputs)
+        if func in _products(): origins = self._product(func, inputs)
+        else: origins = frozenset() if func in _shape_only() else self._union(inputs)
         if origins is None: return out
         self.mark(out, origins)
         target = inputs[0]
@@ -346,7 +356,7 @@ class Coverage:
     def __repr__(self):
         return f'Coverage({len(self.sites)} {self.kind} sites; float: {float_line(vars(self))})'
 
-# %% ../nbs/30_sites.ipynb #4d96aff5
+# %% ../nbs/30_sites.ipynb #9db78ee1
 def float_line(
     unquantized: dict,  # tensors, layers: names, as `unquantized` returns them
 ) -> str:
@@ -354,10 +364,10 @@ def float_line(
     def some(names):
         names = list(names)
         return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
-    def counted(what, names, where=''):
-        return [f'{len(names)} {what}{"s" * (len(names) > 1)}{where} ({some(names)})'] if names else []
-    tensors, weights = unquantized['tensors'], unquantized['layers']
-    return ', '.join(counted('output', tensors, ' between layers') + counted('weight', weights)) or 'nothing'
+    t, w = unquantized['tensors'], unquantized['layers']
+    said = [f'{len(t)} output{"s" * (len(t) > 1)} between layers ({some(t)})'] if t else []
+    if w: said.append(f'{len(w)} weight{"s" * (len(w) > 1)} ({some(w)})')
+    return ', '.join(said) or 'nothing'
 
 # %% ../nbs/30_sites.ipynb #3def3d2b
 def coverage(
