@@ -42,8 +42,9 @@ class ChannelTable:
     def __len__(self): return len(self.index)
     def __repr__(self):
         counts = [x.shape[1] for x in self.stats]
-        return (f'ChannelTable({self.network}: {len(self):,} images x {len(self.sites)} {self.kind} '
-                f'sites of {min(counts)} to {max(counts)} channels, {self.nbytes / 1e6:,.1f} MB)')
+        return (f'ChannelTable({self.network}: {len(self):,} images x {len(self.sites)} '
+                f'{self.kind} sites of {min(counts)} to {max(counts)} channels, '
+                f'{self.nbytes / 1e6:,.1f} MB)')
 
 # %% ../nbs/36_channels.ipynb #9e89d842
 def check_channels(
@@ -53,8 +54,8 @@ def check_channels(
     "Refuse channels of other weights, sites or images than the table's."
     way = f'channel_statistics(net, pool, {table.kind!r}) with the network and pool of the table'
     if channels is None:
-        raise InputError("distance='channel' needs the statistics of channels, which the table does "
-                         f'not hold; pass channels={way}')
+        raise InputError("distance='channel' needs the statistics of channels, which the table "
+                         f'does not hold; pass channels={way}')
     c, weights = channels, table.meta['weights']
     same = np.array_equal(c.index, table.index) and \
            c.images == _images_hash(table.digests.to_pylist())

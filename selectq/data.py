@@ -21,9 +21,9 @@ from .files import InputError
 # %% ../nbs/05_data.ipynb #4a47625e
 def decode_image(
     data: bytes,  # an encoded image: JPEG, PNG, WebP, TIFF, ... in any mode Pillow reads
-    at_least: int = None,  # let a JPEG decoder skip detail as long as both sides keep so many pixels
+    at_least: int = None,  # let a JPEG decoder skip detail; both sides keep so many pixels
 ) -> Image.Image:  # 8-bit RGB, upright
-    "Decode an image of any mode to upright RGB. Raises what Pillow raises when the bytes are broken."
+    "Decode an image of any mode to upright RGB. Raises what Pillow raises for broken bytes."
     img = Image.open(io.BytesIO(data))
     if at_least: img.draft(None, (at_least, at_least))
     img = ImageOps.exif_transpose(img)
@@ -293,7 +293,7 @@ def _members(file):
                     images.append((m.name, m.offset_data, m.size))
                 elif m.name.endswith('.cls'):
                     labels[m.name[:-4]] = (m.name, tar.extractfile(m).read())
-            tar.fileobj.seek(tar.offset)  # where tarfile saw the end: a block of zeros, if it is one
+            tar.fileobj.seek(tar.offset)  # where tarfile saw the end: zeros, if it is one
             if len(end := tar.fileobj.read(512)) < 512 or any(end):
                 raise tarfile.ReadError('it ends in the middle')
     except (tarfile.TarError, OSError) as e:
@@ -357,7 +357,8 @@ class DatasetPool(Pool):
         "The dataset without decoding; None where a transform of the user makes the images."
         made = self.dataset.format['type'] == 'custom' or not hasattr(feature, 'decode')
         if made: return None
-        return self.dataset.with_format(None).cast_column(self.column, replace(feature, decode=False))
+        plain = self.dataset.with_format(None)
+        return plain.cast_column(self.column, replace(feature, decode=False))
 
     def __len__(self): return len(self.dataset)
     def name(self, i): return str(i)

@@ -39,7 +39,7 @@ def written_aside(
     except OSError as e:
         if isinstance(e, FileExistsError): raise
         reason = os.strerror(e.errno) if e.errno else str(e)
-        raise OSError(e.errno, reason, str(path)) from None  # Arrow and write() do not name the place
+        raise OSError(e.errno, reason, str(path)) from None  # which Arrow and write() do not name
     finally: aside.unlink(missing_ok=True)
 
 # %% ../nbs/00_files.ipynb #3ecc3d18

@@ -149,8 +149,9 @@ def check_size(
     if not side or 2 * side >= p.resize: return
     found = f'the images of {pool.source} are {side} pixels wide'
     if net.guessed:
-        raise InputError(f'{found}, and {net.name} came without preprocessing: the default enlarges '
-                         f'them to {p.resize} and crops {p.crop}; say what the network reads: '
+        raise InputError(f'{found}, and {net.name} came without preprocessing: the default '
+                         f'enlarges them to {p.resize} and crops {p.crop}; '
+                         'say what the network reads: '
                          f'as_network(module, preprocess=Preprocess({side}, {side}, mean, std))')
     if 4 * side < p.resize:
         warnings.warn(f'{found}, and the preprocessing of {net.name} enlarges them to {p.resize}',
@@ -234,7 +235,7 @@ def _fits(layer, bn, out):
 
 # %% ../nbs/10_models.ipynb #961e8723
 def _neighbours(module, x):
-    "Pairs (layer, BatchNorm), each called once; the BatchNorm gets the tensor that the layer gives."
+    "Pairs (layer, BatchNorm), each called once, where one reads the very tensor of the other."
     calls, watched = {}, _FOLDING + _BATCHNORMS
     note = lambda m, args, out: calls.setdefault(m, []).append((args[0] if args else None, out))
     hooks = [m.register_forward_hook(note) for m in module.modules() if isinstance(m, watched)]
@@ -290,7 +291,7 @@ def _scores(net, x):
     try: exact = net.module(x)
     except RuntimeError as e:
         raise InputError(f'a batch of shape {tuple(x.shape)} does not pass through {net.name} '
-                         f'({str(e).splitlines()[0][:80]}); give example, a batch that does') from None
+                         f'({str(e).splitlines()[0][:80]}); give example=BATCH') from None
     if torch.isfinite(exact).all(): return exact
     raise InputError(f'{net.name} gives NaN or Inf on noise, so that BatchNorm cannot be folded; '
                      'check the weights')
@@ -298,9 +299,9 @@ def _scores(net, x):
 # %% ../nbs/10_models.ipynb #f2f3bdc8
 def fold_batchnorm(
     net,  # a `Network` or `nn.Module`; not changed
-    example: torch.Tensor = None,  # (B, ...) a batch to try it on; noise of the input's shape if None
+    example: torch.Tensor = None,  # (B, ...) a batch to try it on; noise when None
 ) -> Network:  # a copy in eval mode, same name, with another hash
-    "Fold every BatchNorm after a convolution or linear layer into it. `InputError` if scores change."
+    "Fold BatchNorm into the layers before it. Raises `InputError` if the scores change."
     net = as_network(net)
     module = copy.deepcopy(net.module).eval()
     if example is None:

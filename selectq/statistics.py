@@ -84,7 +84,8 @@ def site_statistics(
 ) -> torch.Tensor:  # (B, 4) float32: mean, population std, min, max over all but the first axis
     "The four statistics of each image. NaN and Inf in an image make its mean and std non-finite."
     if x.numel() == 0:
-        raise InputError(f'an activation of shape {tuple(x.shape)} has no values; give larger images')
+        raise InputError(f'an activation of shape {tuple(x.shape)} has no values; '
+                         'give larger images')
     last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
     if last and not x.is_contiguous(): x = x.permute(0, 2, 3, 1)
     x = x.detach().reshape(x.shape[0], -1)
@@ -114,8 +115,8 @@ def _watched(module, images, kind, sites, memory_format, reduce):
             raise InputError(f'site {sites[k]} has {x.shape[0]} rows for {len(images)} images; '
                              'use sites of another kind')
         parts.append(reduce(x))
-    images = images.to(_device(module), non_blocking=True)
-    with SiteHooks(module, kind, watch, sites): module(images.contiguous(memory_format=memory_format))
+    images = images.to(_device(module), non_blocking=True).contiguous(memory_format=memory_format)
+    with SiteHooks(module, kind, watch, sites): module(images)
     return parts
 
 # %% ../nbs/32_statistics.ipynb #04638e66
@@ -189,7 +190,8 @@ def _bounds(images):
     rows, shape = x.transpose(0, 1).flatten(1), (x.shape[1], *[1] * (x.dim() - 2))  # (C, values)
     known = torch.isfinite(rows)
     if not known.any(1).all():
-        raise InputError(f'the first {len(x)} images hold NaN or Inf alone in a channel; remove them')
+        raise InputError(f'the first {len(x)} images hold NaN or Inf alone in a channel; '
+                         'remove them')
     inf = torch.tensor(float('inf'))
     low, high = rows.where(known, inf).amin(1), rows.where(known, -inf).amax(1)
     return low.reshape(shape), high.reshape(shape)

@@ -133,7 +133,7 @@ def _maker(device):
 
 # %% ../nbs/33_table.ipynb #dd99fb04
 def _made(facts):
-    "Who made what: a list of dict(parts, noise, versions, device, hardware), from footers by chunk."
+    "Who made what, from footers by chunk: dicts of parts, noise, versions, device, hardware."
     unknown = dict(versions={}, device='unknown', hardware='unknown')  # older tables
     groups = {}
     for chunk, f in sorted(facts.items()):
@@ -154,8 +154,8 @@ def _read_meta(folder):
                          'make one with collect(net, pool, out=folder)') from None
     if not isinstance(meta, dict) or meta.get('format') != 1:
         raise InputError(f'{folder} is a table of another format; make it anew')
-    if not meta.get('complete'): raise InputError(f'{folder} is not complete; {_AGAIN} to finish it')
-    return meta
+    if meta.get('complete'): return meta
+    raise InputError(f'{folder} is not complete; {_AGAIN} to finish it')
 
 # %% ../nbs/33_table.ipynb #877b357f
 def _read_facts(folder, meta):

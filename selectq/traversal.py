@@ -41,7 +41,8 @@ class TraversalSettings:
         for name, low in dict(batch_size=1, workers=0, chunk=1, noise=1, seed=0).items():
             v = getattr(self, name)
             try: operator.index(v)
-            except TypeError: raise InputError(f'{name}={v!r} is no whole number; give one') from None
+            except TypeError:
+                raise InputError(f'{name}={v!r} is no whole number; give one') from None
             if v < low: raise InputError(f'{name}={v} is below {low}; give at least {low}')
 
 # %% ../nbs/34_traversal.ipynb #166164c4
@@ -72,7 +73,8 @@ def _watched_sites(net, kind, images):
 def _describe(net, kind, images, pool, settings):
     "meta.json of a table to be made; `images` are two of those to come."
     meta = {'format': 1, 'network': net.name, 'weights': net.hash, 'kind': kind,
-            **_watched_sites(net, kind, images), 'preprocess': net.preprocess.__dict__, 'pool': pool,
+            **_watched_sites(net, kind, images), 'preprocess': net.preprocess.__dict__,
+            'pool': pool,
             'batch_size': settings.batch_size, 'chunk': settings.chunk,
             'noise': {'images': settings.noise, 'seed': settings.seed}}
     meta = json.loads(json.dumps(meta))
@@ -158,7 +160,8 @@ def _check_images(images, number, start):
                 else type(images).__name__)
         raise InputError(f'a batch is {what}; give (B, C, H, W) tensors or (images, labels) pairs')
     if not len(images) or not images.numel():
-        raise InputError(f'batch {number} of shape {tuple(images.shape)} holds no images; leave it out')
+        raise InputError(f'batch {number} of shape {tuple(images.shape)} holds no images; '
+                         'leave it out')
     if not images.is_floating_point():
         kind = str(images.dtype).removeprefix('torch.')
         raise InputError(f'batch {number} holds {kind} values; give float images as the network '
