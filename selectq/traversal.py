@@ -476,9 +476,10 @@ def _mixture(folder, made):
     "What a mixed table is made of, in one line; None where all parts were made alike."
     if len(made) < 2: return None
     def said(m):
-        n, torch_ = len(m['parts']), m['versions'].get('torch', 'unknown')
+        n = len(m['parts'])
         what = f'{n} part{"s" * (n != 1)}' if n else 'the noise'
-        return f'{what} on {m["device"]} ({m["hardware"]}, torch {torch_})'
+        if not m['versions']: return f'{what} by an older version, which does not say on what'
+        return f'{what} on {m["device"]} ({m["hardware"]}, torch {m["versions"]["torch"]})'
     return f'{folder} is mixed, its parts agree to rounding only: {"; ".join(map(said, made))}'
 
 # %% ../nbs/34_traversal.ipynb #ca92eeac
