@@ -84,8 +84,43 @@ class _FunctionalCalls(TorchFunctionMode):
         given = (*args, *(kwargs or {}).values())
         return self.visit(self.owners[-1], self.functions[func], out, given)
 
+# %% ../nbs/30_sites.ipynb #0f99c02b
+class _Record:
+    "The sites of each forward pass in call order, checked against those that are expected."
+    def __init__(self, kind, expected):
+        self.kind, self.expected = check_site_kind(kind), expected
+        self.names, self.types, self.calls = [], [], {}  # types: the class that makes each site
+
+    def _start(self, m, args):
+        self.names, self.types, self.calls = [], [], {}
+        x = args[0] if args else None
+        self.images = len(x) if isinstance(x, torch.Tensor) and x.dim() else None
+
+    def _end(self, m, args, out):
+        if self.expected is not None and len(self.names) != len(self.expected):
+            raise InputError(f'the forward pass has {len(self.names)} {self.kind} sites, '
+                             f'{len(self.expected)} were expected; '
+                             'use the network and the kind of sites of the table')
+
+    def _numbered(self, name):
+        "The second call of relu is relu:2."
+        n = self.calls[name] = self.calls.get(name, 0) + 1
+        return f'{name}:{n}' if n > 1 else name
+
+    def _add(self, name, label, x):
+        k, want = len(self.names), self.expected
+        self.names.append(name)
+        self.types.append(label)
+        if want is not None and (k >= len(want) or want[k] != name):
+            wanted = want[k] if k < len(want) else 'no further one'
+            raise InputError(f'site {k} of the forward pass is {name}, {wanted} was expected; '
+                             'use the network and the kind of sites of the table')
+        if not isinstance(x, torch.Tensor):
+            raise InputError(f'site {name} holds {type(x).__name__}, no tensor; use another kind')
+        return k
+
 # %% ../nbs/30_sites.ipynb #003d0807
-class SiteHooks:
+class SiteHooks(_Record):
     "Context manager: call `fn(k, x)` at site k of every pass; a returned tensor replaces x."
     def __init__(self,
         module: nn.Module,  # the network
@@ -95,8 +130,8 @@ class SiteHooks:
     ):
         if isinstance(module, torch.jit.ScriptModule):
             raise InputError('a scripted network takes no hooks; give the module it was made from')
-        self.module, self.kind, self.fn, self.expected = module, check_site_kind(kind), fn, names
-        self.names, self.types, self.handles = [], [], []  # types: class that makes each site
+        super().__init__(kind, names)
+        self.module, self.fn, self.handles = module, fn, []
         functional = _functions(kind) and (names is None or any('()' in n for n in names))
         self.mode = _FunctionalCalls(kind, self._function) if functional else None
 
@@ -119,17 +154,6 @@ class SiteHooks:
         for h in self.handles: h.remove()
         self.handles = []
 
-    def _start(self, m, args):
-        self.names, self.types, self.calls = [], [], {}
-        x = args[0] if args else None
-        self.images = len(x) if isinstance(x, torch.Tensor) and x.dim() else None
-
-    def _end(self, m, args, out):
-        if self.expected is not None and len(self.names) != len(self.expected):
-            raise InputError(f'the forward pass has {len(self.names)} {self.kind} sites, '
-                             f'{len(self.expected)} were expected; '
-                             'use the network and the kind of sites of the table')
-
     def _before(self, name, label):
         def hook(m, args):
             new = self._site(self._numbered(name), label, args[0] if args else None)
@@ -145,7 +169,7 @@ class SiteHooks:
         if not self._of_images(name, out, args): return out
         new = self._site(name, label, out)
         if new is None or new is out: return out
-        inplace = any(a is out for a in args)  # relu_ may be called for its effect alone
+        inplace = any(a is out for a in args)
         return out.copy_(new) if inplace else new
 
     def _of_images(self, name, out, args):
@@ -154,21 +178,8 @@ class SiteHooks:
         if not isinstance(out, torch.Tensor) or isinstance(args[0], nn.Parameter): return False
         return out.dim() > 0 and self.images in (None, len(out))
 
-    def _numbered(self, name):
-        "The second call of relu is relu:2."
-        n = self.calls[name] = self.calls.get(name, 0) + 1
-        return f'{name}:{n}' if n > 1 else name
-
     def _site(self, name, label, x):
-        k, want = len(self.names), self.expected
-        self.names.append(name)
-        self.types.append(label)
-        if want is not None and (k >= len(want) or want[k] != name):
-            wanted = want[k] if k < len(want) else 'no further one'
-            raise InputError(f'site {k} of the forward pass is {name}, {wanted} was expected; '
-                             'use the network and the kind of sites of the table')
-        if not isinstance(x, torch.Tensor):
-            raise InputError(f'site {name} holds {type(x).__name__}, no tensor; use another kind')
+        k = self._add(name, label, x)
         if not self.mode: return self.fn(k, x)
         self.mode.owners.append(None)  # what fn calls does not count
         try: return self.fn(k, x)
@@ -267,7 +278,20 @@ def _tensors(value):
     elif isinstance(value, (list, tuple, dict)):
         for v in value.values() if isinstance(value, dict) else value: yield from _tensors(v)
 
-# %% ../nbs/30_sites.ipynb #272a8f0f
+# %% ../nbs/30_sites.ipynb #180b4783
+class _Origins:
+    "Which layers' float outputs are in each tensor that comes from the images."
+    def __init__(self): self.of = WeakTensorKeyDictionary()
+
+    def mark(self, tensors, origins):
+        for t in _tensors(tensors): self.of[t] = origins
+
+    def union(self, tensors):
+        "Origins of tensors together; None where none of them comes from the images."
+        known = [self.of[t] for t in tensors if t in self.of]
+        return frozenset().union(*known) if known else None
+
+# %% ../nbs/30_sites.ipynb #fe264599
 class _Trace(TorchFunctionMode):
     "Follows the outputs of layers through a forward pass: which reach another layer in float."
     def __init__(self, module):
@@ -275,7 +299,7 @@ class _Trace(TorchFunctionMode):
         self.paths = {id(m): name for name, m in module.named_modules()}
         self.parameters = {id(p): name for name, p in module.named_parameters()}
         self.quantized = {id(p) for _, p in layer_weights(module).values()}
-        self.origins = WeakTensorKeyDictionary()  # tensor -> layers whose float output is in it
+        self.origins = _Origins()
         self.running, self.calls, self.readers, self.layers = [], {}, {}, {}
 
     @contextmanager
@@ -289,27 +313,20 @@ class _Trace(TorchFunctionMode):
         finally:
             for h in handles: h.remove()
 
-    def mark(self, tensors, origins):
-        for t in _tensors(tensors): self.origins[t] = origins
-
     def _leave(self, m, args, out):
         self.running.pop()
         if isinstance(m, torch.jit.ScriptModule):
             name = self.paths.get(id(m), '')
             self.layers[f'{name} (scripted)'] = None
-            self.mark(out, self._read(name, list(_tensors(args))))
+            self.origins.mark(out, self._read(name, list(_tensors(args))))
         for t in _tensors(out):  # made out of sight, as by an autograd function
-            if t in self.origins: continue
-            if (given := self._union(_tensors(args))) is not None: self.mark(t, given)
-
-    def _union(self, tensors):
-        "Origins of tensors together; None where none of them comes from the images."
-        known = [self.origins[t] for t in tensors if t in self.origins]
-        return frozenset().union(*known) if known else None
+            if t in self.origins.of: continue
+            given = self.origins.union(_tensors(args))
+            if given is not None: self.origins.mark(t, given)
 
     def _read(self, name, inputs):
         "A layer reads its inputs; the origins of its output."
-        found = self._union(inputs)
+        found = self.origins.union(inputs)
         for origin in found or (): self.readers.setdefault(origin, {})[name] = None
         return None if found is None else frozenset([name])
 
@@ -325,7 +342,7 @@ class _Trace(TorchFunctionMode):
     def _product(self, func, inputs):
         name = self._name(func)
         for t in inputs:
-            if t.dim() < 2 or t in self.origins or id(t) in self.quantized: continue
+            if t.dim() < 2 or t in self.origins.of or id(t) in self.quantized: continue
             if id(t) in self.parameters: self.layers[self.parameters[id(t)]] = None
             elif len(inputs) < 4: self.layers[f'{name} (computed weight)'] = None  # else a mask
         return self._read(name, inputs)
@@ -335,14 +352,14 @@ class _Trace(TorchFunctionMode):
         inputs = list(_tensors((args, kwargs or {})))
         if not inputs: return out
         if func in _products(): origins = self._product(func, inputs)
-        else: origins = frozenset() if func in _shape_only() else self._union(inputs)
+        else: origins = frozenset() if func in _shape_only() else self.origins.union(inputs)
         if origins is None: return out
-        self.mark(out, origins)
+        self.origins.mark(out, origins)
         target = inputs[0]
         if out is None or out is target:  # x[i] = y, x.add_(y)
-            self.mark(target, origins)
-            base = target._base
-            if base is not None: self.mark(base, origins | self.origins.get(base, frozenset()))
+            self.origins.mark(target, origins)
+            if (base := target._base) is not None:  # what target is a part of
+                self.origins.mark(base, origins | self.origins.of.get(base, frozenset()))
         return out
 
 # %% ../nbs/30_sites.ipynb #5ffe28b7
@@ -370,7 +387,7 @@ def float_line(
     if w: said.append(f'{len(w)} weight{"s" * (len(w) > 1)} ({some(w)})')
     return ', '.join(said) or 'nothing'
 
-# %% ../nbs/30_sites.ipynb #3def3d2b
+# %% ../nbs/30_sites.ipynb #2318b033
 def coverage(
     module: nn.Module,  # the network
     kind: SiteKind,  # activation, relu, output or input
@@ -386,12 +403,12 @@ def coverage(
     def at_site(k, x):
         if kind == 'input': x = quantized = x.detach()  # other readers get the float tensor
         else: quantized = None
-        trace.mark(x, frozenset())
+        trace.origins.mark(x, frozenset())
         return quantized
     with inference(module), torch.inference_mode(False), torch.no_grad(), trace.follow():
         with SiteHooks(module, kind, at_site) as hooks:
             x = example.detach()
-            trace.mark(x, frozenset())
+            trace.origins.mark(x, frozenset())
             module(x)
     readers = {k: list(v) for k, v in trace.readers.items()}
     return Coverage(kind, hooks.names, hooks.types, readers, list(trace.layers))
