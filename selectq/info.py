@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .sites import float_line
-from .table import StatisticsTable, load_table
+from .table import StatisticsTable, float_line, load_table
 
 # %% ../nbs/35_info.ipynb #76136876
 def extreme_images(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SiteKind', 'LAYERS', 'check_site_kind', 'site_classes', 'SiteHooks', 'inference', 'layout', 'find_sites',
-           'layer_weights', 'Coverage', 'float_line', 'coverage', 'unquantized']
+           'layer_weights', 'Coverage', 'coverage', 'unquantized']
 
 # %% ../nbs/30_sites.ipynb #90c53780
 from contextlib import contextmanager
@@ -372,20 +372,7 @@ class Coverage:
     tensors: dict  # layer whose output stays float -> the layers that read it
     layers: list  # weights that stay float
     def __repr__(self):
-        return f'Coverage({len(self.sites)} {self.kind} sites; float: {float_line(vars(self))})'
-
-# %% ../nbs/30_sites.ipynb #9db78ee1
-def float_line(
-    unquantized: dict,  # tensors, layers: names, as `unquantized` returns them
-) -> str:
-    "What stays float, in one line."
-    def some(names):
-        names = list(names)
-        return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
-    t, w = unquantized['tensors'], unquantized['layers']
-    said = [f'{len(t)} output{"s" * (len(t) > 1)} between layers ({some(t)})'] if t else []
-    if w: said.append(f'{len(w)} weight{"s" * (len(w) > 1)} ({some(w)})')
-    return ', '.join(said) or 'nothing'
+        return f'Coverage({len(self.sites)} {self.kind} sites; {len(self.tensors)} outputs and {len(self.layers)} weights stay float)'
 
 # %% ../nbs/30_sites.ipynb #2318b033
 def coverage(

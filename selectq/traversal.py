@@ -18,11 +18,11 @@ from .data import Batch, Pool, load_batches, open_pool
 from .files import InputError, Notice, write_json
 from .loaders import _first_images, first_of, loader_batches, regrouped
 from .models import as_network, check_size
-from .sites import SiteKind, _device, coverage, float_line, inference, layout
+from .sites import SiteKind, _device, coverage, inference, layout
 from .statistics import NOISE_FROM, _draw_noise, _passing, _sites_of, _threads_of_torch
 from .statistics import batch_statistics, check_finite
 from .table import _AGAIN, StatisticsTable, _made, _maker, _part, _read_part, _write_part
-from .table import load_table, versions
+from .table import float_line, load_table, versions
 
 # %% ../nbs/34_traversal.ipynb #1863899a
 @dataclass(frozen=True)
