@@ -1,9 +1,10 @@
-"""Make results/gates.csv: what the gates of SE-ResNet-20 do to a selection, when they are scored and when they are quantized.
+"""Make results/gates.csv: what the gates of SE-ResNet-20 do to a selection.
 
-    python scripts/gates.py activation relu [--data $SELECTQ_DATA] [--out results] [--tables .tables]
+    python scripts/gates.py [PART...] [--kinds KIND...] [--data $SELECTQ_DATA] [--out results]
 
-Sites `activation`: all activations are quantized, and the score leaves out nothing, the gates (Sigmoid), the ReLUs of the
-squeezes, or both. Sites `relu`: gates stay float, as in ZeroQ. Sets of 1000 images as in table1 and fig2, of 100 as in readings.
+Kind `activation`: all activations are quantized; the score takes all sites, or leaves out the gates
+(Sigmoid), the ReLUs of the squeezes, or both. Kind `relu`: the gates stay float, as in ZeroQ. The parts
+have the sets of the studies of that name. Rows that are in the folder already are not made again.
 """
 import argparse
 import os
@@ -18,34 +19,56 @@ from selectq.studies import Recipe, run_study
 from selectq.traversal import collect
 
 ROOT, NAME = Path(__file__).parents[1], 'seresnet20_cifar10'
-LEFT_OUT = dict(activation=('all', '!*.se.sigmoid', '!*.se.*', '!*.se.activ'), relu=('all', '!*.se.*'))
+FIRST = dict(activation='!*.se.sigmoid', relu='all')  # scored sites: all sets of a study
+# scored sites that only the printed reading is tried with
+OTHERS = dict(activation=('all', '!*.se.*', '!*.se.activ'), relu=('!*.se.*',))
+
+
+def table1(kind):
+    "1000 images: five balanced sets, five traversals of two readings."
+    few = [Recipe('selectq', 1000, 0, READINGS['printed'])]
+    sets = [Recipe('selectq', 1000, seed, READINGS[r])
+            for r in ('printed', 'text') for seed in range(5)]
+    return [Recipe('balanced', 1000, seed) for seed in range(5)] + scored(kind, sets, few)
+
+
+def readings(kind):
+    "100 images: three balanced sets, three traversals of all four readings."
+    sets = [r for r in ablation_recipes('reading', 100, 3) if r.strategy == 'selectq']
+    few = [Recipe('selectq', 100, seed, READINGS['printed']) for seed in range(3)]
+    return [Recipe('balanced', 100, seed) for seed in range(3)] + scored(kind, sets, few)
+
+
+def fig2(kind):
+    "1000 images: fifty balanced sets."
+    return [Recipe('balanced', 1000, seed) for seed in range(50)]
+
+
+def scored(kind, sets, few):
+    "The recipes with the sites that count in their score."
+    pairs = [(r, FIRST[kind]) for r in sets] + [(r, s) for s in OTHERS[kind] for r in few]
+    return [replace(r, settings=replace(r.settings, score_sites=s)) for r, s in pairs]
+
+
 BITS = (8, 6, 5, 4, 3)
+PARTS = dict(table1=(table1, BITS), readings=(readings, BITS), fig2=(fig2, (4, 3)))
 
 
-def recipes(score_sites):
-    "The SelectQ sets of table1 (1000 images, five traversals) and of readings (100, three)."
-    large = [Recipe('selectq', 1000, seed, READINGS[r]) for r in ('printed', 'text') for seed in range(5)]
-    small = [r for r in ablation_recipes('reading', 100, 3) if r.strategy == 'selectq']
-    return [replace(r, settings=replace(r.settings, score_sites=score_sites)) for r in small + large]
-
-
-def main(kinds, data, out, tables):
+def main(parts, kinds, data, out, tables):
     data, net = Path(data), load_network(NAME, ROOT / f'results/weights/{NAME}.safetensors')
     pool, val = open_pool(data / 'cifar10/train.parquet'), open_pool(data / 'cifar10/test.parquet')
-    for kind in kinds:
-        table = collect(net, pool, kind, out=Path(tables) / f'{NAME}-{kind}', workers=1)
-        run = lambda sets: run_study(net, val, table, sets, BITS, study='gates', out=out, batch_size=125)
-        run([Recipe('balanced', 100, seed) for seed in range(3)])
-        run([Recipe('balanced', 1000, seed) for seed in range(5)])
-        for score_sites in LEFT_OUT[kind]:
-            run(recipes(score_sites))
-            print(kind, score_sites, 'done', flush=True)
-        run([Recipe('balanced', 1000, seed) for seed in range(50)])
+    for part in parts or PARTS:
+        recipes, bits = PARTS[part]
+        for kind in kinds:
+            table = collect(net, pool, kind, out=Path(tables) / f'{NAME}-{kind}', workers=1)
+            run_study(net, val, table, recipes(kind), bits, study='gates', out=out, batch_size=125)
+            print(f'{part}: {kind} done', flush=True)
 
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('kinds', nargs='+', choices=LEFT_OUT)
+    parser.add_argument('parts', nargs='*', choices=[*PARTS, []])
+    parser.add_argument('--kinds', nargs='+', choices=FIRST, default=['relu', 'activation'])
     parser.add_argument('--data', default=os.environ.get('SELECTQ_DATA', '.'))
     parser.add_argument('--out', default=ROOT / 'results')
     parser.add_argument('--tables', default=ROOT / '.tables')
