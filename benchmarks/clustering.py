@@ -17,16 +17,26 @@ from selectq.table import StatisticsTable
 
 
 def generated_table(images, sites, seed=0):
-    "A table whose statistics have the shape of those after ReLUs: positive, correlated, long-tailed."
+    "A table with statistics such as ReLUs leave: positive, correlated, long-tailed."
     rng = np.random.default_rng(seed)
     stats = np.empty((images, sites, 4), np.float32)
     for s in range(sites):
         std = rng.gamma(20, .05, images) * rng.uniform(.3, 3)
-        stats[:, s] = np.stack([std * rng.uniform(.4, .7, images), std, np.zeros(images), std * rng.gamma(30, .3, images)], 1)
+        mean, most = std * rng.uniform(.4, .7, images), std * rng.gamma(30, .3, images)
+        stats[:, s] = np.stack([mean, std, np.zeros(images), most], 1)
     names = [f'generated.{k}' for k in range(sites)]
-    meta = dict(network='generated', weights='0' * 64, kind='activation', sites=names, pool=dict(source='generated', images=images))
+    pool = dict(source='generated', images=images)
+    meta = dict(network='generated', weights='0' * 64, kind='activation', sites=names, pool=pool)
     text = pa.array(['']).take(pa.array(np.zeros(images, np.int64)))
-    return StatisticsTable(stats, np.arange(images), text, text, None, stats[rng.choice(images, 100)] * np.float32(1.3), meta)
+    noise = stats[rng.choice(images, 100)] * np.float32(1.3)
+    return StatisticsTable(stats, np.arange(images), text, text, None, noise, meta)
+
+
+def summary(t):
+    "Columns from seconds (repeats, 2) of clustering and ranking."
+    both = t.sum(1)
+    return dict(clustering_s=np.median(t[:, 0]), ranking_s=np.median(t[:, 1]),
+                together_s=np.median(both), least_s=both.min(), most_s=both.max())
 
 
 def main(images, sites, repeats):
@@ -35,9 +45,10 @@ def main(images, sites, repeats):
         s = SelectQSettings(update=update)
         clustering = cluster(table, s)
         score_images(table, clustering)  # both are compiled now
-        t = np.array([[seconds(lambda: cluster(table, s)), seconds(lambda: score_images(table, clustering))] for _ in range(repeats)])
-        rows.append(dict(update=update, images=images, sites=sites, centroids=s.centroids, clustering_s=np.median(t[:, 0]), ranking_s=np.median(t[:, 1]),
-                         together_s=np.median(t.sum(1)), least_s=t.sum(1).min(), most_s=t.sum(1).max(), repeats=repeats))
+        steps = (lambda: cluster(table, s)), (lambda: score_images(table, clustering))
+        t = np.array([[seconds(step) for step in steps] for _ in range(repeats)])
+        facts = dict(update=update, images=images, sites=sites, centroids=s.centroids)
+        rows.append(dict(**facts, **summary(t), repeats=repeats))
     save(rows, 'clustering')
 
 
