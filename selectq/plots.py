@@ -159,6 +159,16 @@ def _bits_of(results):
     "Pairs (w_bits, a_bits) of rows, in order of appearance."
     return list(results[['w_bits', 'a_bits']].drop_duplicates().itertuples(index=False, name=None))
 
+# %% ../nbs/85_plots.ipynb #3281e2c1
+def _cases(part):
+    "Title and rows of each panel: one per network and bit width, in order of appearance."
+    networks = list(part.network.unique()) if 'network' in part else ['']
+    for network in networks:
+        of = part[part.network == network] if network else part
+        short = f'{network.split("_")[0]} ' if len(networks) > 1 else ''
+        for w, a in _bits_of(of):
+            yield short + bits_name(w, a), of[(of.w_bits == w) & (of.a_bits == a)]
+
 # %% ../nbs/85_plots.ipynb #2b5bd0b2
 def _spread(values):
     "Standard deviation over seeds; 0 where there is one."
@@ -194,23 +204,23 @@ def _draw_float(ax, top1):
 @look()
 def plot_comparison(
     results: pd.DataFrame,  # of `evaluate`
-    axs=None,  # one Axes per bit width; a new figure when None
+    axs=None,  # one Axes per network and bit width; new ones when None
 ) -> np.ndarray:  # of Axes
-    "Does a selection beat random? A panel per bit width: random sets as dots, SelectQ as marks."
+    "Does a selection beat random? Random sets are dots, SelectQ is a mark; a panel per bit width."
     part = quantized(results, 'update', 'order')
-    bits, names = _bits_of(part), list(part.selection.unique())
+    cases, names = list(_cases(part)), list(part.selection.unique())
     names.sort(key=lambda n: n.startswith('SelectQ'))  # random first
-    full = results[results.strategy == 'float'].top1
-    axs = panels(axs, len(bits), 1.3 + .25 * len(names))
-    for k, (ax, (w, a)) in enumerate(zip(axs, bits)):
-        here = part[(part.w_bits == w) & (part.a_bits == a)]
+    full = results[results.strategy == 'float'].assign(network=lambda d: d.get('network', ''))
+    axs = panels(axs, len(cases), 1.3 + .25 * len(names))
+    for k, (ax, (title, rows)) in enumerate(zip(axs, cases)):
         ax.set(ylim=(len(names) - .5, -.5))
-        _draw_random_rows(ax, here[here.strategy != 'selectq'], names)
-        _draw_chosen_rows(ax, here[here.strategy == 'selectq'], names)
+        _draw_random_rows(ax, rows[rows.strategy != 'selectq'], names)
+        _draw_chosen_rows(ax, rows[rows.strategy == 'selectq'], names)
         ax.set_yticks(range(len(names)), names if k % 2 == 0 else [''] * len(names))
         ax.margins(x=.08)
-        ax.set(xlabel='top-1, %', ylabel='', title=bits_name(w, a))
-        if len(full): _draw_float(ax, full.iloc[0])
+        ax.set(xlabel='top-1, %', ylabel='', title=title)
+        top1 = full.top1[full.network == rows.get('network', pd.Series([''])).iloc[0]]
+        if len(top1): _draw_float(ax, top1.iloc[0])
     return axs
 
 # %% ../nbs/85_plots.ipynb #c1b31eac
@@ -270,7 +280,7 @@ def _check_knob(part, knob):
     keys = ['selection', 'w_bits', 'a_bits', knob]
     for _, g in part[_filled(part[knob])].groupby(keys, dropna=False):
         need_one(g, *(c for c in fixed if c != knob))
-    need_one(part, *(c for c in ('network', 'images') if c != knob))
+    need_one(part, 'images')
 
 # %% ../nbs/85_plots.ipynb #2a05ac19
 def _draw_knob(ax, part, knob, places, words):
@@ -290,22 +300,22 @@ def _draw_knob(ax, part, knob, places, words):
 # %% ../nbs/85_plots.ipynb #08d425ae
 @look()
 def plot_knob(
-    results: pd.DataFrame,  # of one network: SelectQ at several values of the knob, random sets
+    results: pd.DataFrame,  # SelectQ at several values of the knob, and random sets
     knob: str,  # column of the results: numbers or names
-    axs=None,  # one Axes per bit width; new ones when None
+    axs=None,  # one Axes per network and bit width; new ones when None
     log: bool = False,  # logarithmic axis (linear near 0, if 0 is among the values)
 ) -> np.ndarray:  # of Axes
     "What does one knob do? Top-1 against it: mean and spread over seeds, random beside it."
     part = quantized(results, 'update', 'order', knob)
-    _check_knob(part, knob)
-    bits, (places, words) = _bits_of(part), _places(part.loc[_filled(part[knob]), knob], log)
+    cases, (places, words) = list(_cases(part)), _places(part.loc[_filled(part[knob]), knob], log)
     if not places:
         raise InputError(f'column {knob!r} is empty; give results in which it varies')
-    axs = panels(axs, len(bits), 2.3)
-    for k, (ax, (w, a)) in enumerate(zip(axs, bits)):
-        _draw_knob(ax, part[(part.w_bits == w) & (part.a_bits == a)], knob, places, words)
+    for _, rows in cases: _check_knob(rows, knob)
+    axs = panels(axs, len(cases), 2.3)
+    for k, (ax, (title, rows)) in enumerate(zip(axs, cases)):
+        _draw_knob(ax, rows, knob, places, words)
         _draw_ticks(ax, places, words, log)
-        ax.set(xlabel=knob, title=bits_name(w, a), ylabel='' if k % 2 else 'top-1, %')
+        ax.set(xlabel=knob, title=title, ylabel='' if k % 2 else 'top-1, %')
     legend_below(axs)
     return axs
 
