@@ -57,7 +57,7 @@ def new_axes(
 def panels(
     axs,  # Axes given by the caller, or None
     count: int,  # that are needed
-    height: float = 2.3,  # of one panel, inches
+    height: float = 2.2,  # of one panel, inches
     columns: int = 2,  # in a row
 ) -> np.ndarray:  # of `count` Axes
     "The Axes that were given, or new ones in rows. Raises `InputError` where too few were given."
@@ -249,28 +249,28 @@ def _curve(g, knob, places):
     return x[at], t['mean'].to_numpy()[at], t['_spread'].to_numpy()[at]
 
 # %% ../nbs/85_plots.ipynb #e98678e5
-def _draw_band(ax, random, knob, places, name):
-    "Random sets: a level with a band, or a curve where the knob concerns them."
-    knobbed, colour = random[_filled(random[knob])], mark(name)['color']
+def _draw_band(ax, random, knob, places, words):
+    "Random sets: a band, or a curve (a mark in each row) where the knob concerns them."
+    name, knobbed = random.strategy.iloc[0], random[_filled(random[knob])]
+    look = dict(color=mark(name)['color'], label=f'{name}, mean \u00b1 sd')
     if knobbed[knob].nunique() > 1:
         x, mean, sd = _curve(knobbed, knob, places)
-        ax.fill_between(x, mean - sd, mean + sd, color=colour, alpha=.3, lw=0)
-        ax.plot(x, mean, '-o', ms=3, lw=1.2, color=colour, label=f'{name}, mean \u00b1 sd')
-    else:
-        mean, sd = random.top1.mean(), _spread(random.top1)
-        ax.axhspan(mean - sd, mean + sd, color=colour, alpha=.3, lw=0)
-        ax.axhline(mean, lw=1.2, color=colour, label=f'{name}, mean \u00b1 sd')
+        if words: return ax.errorbar(mean, x, xerr=sd, fmt='o', ms=5, lw=1.2, capsize=2, **look)
+        ax.fill_between(x, mean - sd, mean + sd, color=look['color'], alpha=.3, lw=0)
+        return ax.plot(x, mean, '-o', ms=3, lw=1.2, **look)
+    mean, sd = random.top1.mean(), _spread(random.top1)
+    band, line = (ax.axvspan, ax.axvline) if words else (ax.axhspan, ax.axhline)
+    band(mean - sd, mean + sd, color=look['color'], alpha=.3, lw=0)
+    line(mean, lw=1.2, **look)
 
 # %% ../nbs/85_plots.ipynb #d1ba9301
 def _draw_ticks(ax, places, words, log):
-    "A tick at every value that was tried; names are slanted where they would overlap."
-    names = [str(v) if words else f'{x:g}' for v, x in places.items()]
+    "A tick at every value that was tried."
     at = list(places.values())
+    if words: return ax.set(yticks=at, yticklabels=map(str, places), ylim=(len(at) - .5, -.5))
     if log and min(at) > 0: ax.set_xscale('log')
     elif log: ax.set_xscale('symlog', linthresh=min(v for v in at if v > 0), linscale=.5)
-    wide = sum(map(len, names)) > 20
-    slanted = dict(rotation=30, ha='right', rotation_mode='anchor') if wide else {}
-    if words or log: ax.set_xticks(at, names, **slanted)
+    if log: ax.set_xticks(at, [f'{x:g}' for x in at])
     ax.minorticks_off()
 
 # %% ../nbs/85_plots.ipynb #0f58eada
@@ -284,18 +284,21 @@ def _check_knob(part, knob):
 
 # %% ../nbs/85_plots.ipynb #2a05ac19
 def _draw_knob(ax, part, knob, places, words):
-    "One panel: random sets as a band, a curve for each reading, one standard error at the left."
-    for name, g in part[part.strategy != 'selectq'].groupby('selection', sort=False):
-        _draw_band(ax, g, knob, places, name)
+    "One panel: random sets as a band, marks for each reading, one standard error at the edge."
+    ax.margins(.14)
+    for _, g in part[part.strategy != 'selectq'].groupby('selection', sort=False):
+        _draw_band(ax, g, knob, places, words)
     chosen = part[(part.strategy == 'selectq') & _filled(part[knob])]
     for k, (name, g) in enumerate(chosen.groupby('selection', sort=False)):
         x, mean, sd = _curve(g, knob, places)
-        look, shift = mark(name), .08 * (2 * k - 1) if words else 0
-        ax.errorbar(x + shift, mean, sd, fmt=look['marker'] + ('' if words else '-'),
-                    color=look['color'], capsize=2, ms=5, lw=1.2, label=name)
-    ax.margins(x=.14)
-    ax.errorbar(.05, part.top1.mean(), part.se.mean(), transform=ax.get_yaxis_transform(),
-                color=INK, lw=1.2, capsize=2, label='standard error')
+        look = dict(color=mark(name)['color'], capsize=2, ms=5, lw=1.2, label=name)
+        fmt, shift = mark(name)['marker'], .15 * (2 * k - 1)
+        if words: ax.errorbar(mean, x + shift, xerr=sd, fmt=fmt, **look)
+        else: ax.errorbar(x, mean, sd, fmt=fmt + '-', **look)
+    top1, se = part.top1.mean(), part.se.mean()
+    look = dict(color=INK, lw=1.2, capsize=2, label='standard error')
+    if words: ax.errorbar(top1, .03, xerr=se, transform=ax.get_xaxis_transform(), **look)
+    else: ax.errorbar(.05, top1, se, transform=ax.get_yaxis_transform(), **look)
 
 # %% ../nbs/85_plots.ipynb #08d425ae
 @look()
@@ -311,11 +314,13 @@ def plot_knob(
     if not places:
         raise InputError(f'column {knob!r} is empty; give results in which it varies')
     for _, rows in cases: _check_knob(rows, knob)
-    axs = panels(axs, len(cases), 2.3)
+    axs = panels(axs, len(cases), max(2.2, 1.1 + .18 * len(places)) if words else 2.2)
     for k, (ax, (title, rows)) in enumerate(zip(axs, cases)):
         _draw_knob(ax, rows, knob, places, words)
         _draw_ticks(ax, places, words, log)
-        ax.set(xlabel=knob, title=title, ylabel='' if k % 2 else 'top-1, %')
+        left, below = (knob, 'top-1, %') if words else ('top-1, %', knob)
+        ax.set(xlabel=below, title=title, ylabel='' if k % 2 else left)
+        if words and k % 2: ax.set_yticklabels([])
     legend_below(axs)
     return axs
 
@@ -428,7 +433,7 @@ def plot_beside_paper(
         raise InputError(f'method {strange[0]!r} is unknown; use {", ".join(_METHODS)}')
     names, methods = ours.network.unique(), [m for m in _METHODS if m in set(ours.method)]
     bits = sorted(_bits_of(ours), reverse=True)
-    axs, apart = panels(axs, len(names), 2.3), .8 / max(len(methods), 1)
+    axs, apart = panels(axs, len(names)), .8 / max(len(methods), 1)
     for k, (ax, name) in enumerate(zip(axs, names)):
         for j, m in enumerate(methods):
             g, (key, marker) = ours[(ours.network == name) & (ours.method == m)], _METHODS[m]
