@@ -211,7 +211,7 @@ def plot_comparison(
     cases, names = list(_cases(part)), list(part.selection.unique())
     names.sort(key=lambda n: n.startswith('SelectQ'))  # random first
     full = results[results.strategy == 'float'].assign(network=lambda d: d.get('network', ''))
-    axs = panels(axs, len(cases), 1.3 + .25 * len(names))
+    axs = panels(axs, len(cases), 1.1 + .22 * len(names))
     for k, (ax, (title, rows)) in enumerate(zip(axs, cases)):
         ax.set(ylim=(len(names) - .5, -.5))
         _draw_random_rows(ax, rows[rows.strategy != 'selectq'], names)

@@ -55,8 +55,9 @@ def span(
     values,  # of anything
     digits: int = 1,
 ) -> str:
-    "Smallest and largest in words: '50.0 to 53.0'."
-    return f'{np.min(values):.{digits}f} to {np.max(values):.{digits}f}'
+    "Smallest and largest in words: '50.0 to 53.0'; one number where they read the same."
+    low, high = (f'{v:.{digits}f}' for v in (np.min(values), np.max(values)))
+    return low if low == high else f'{low} to {high}'
 
 # %% ../nbs/98_stated.ipynb #7a4928b6
 def errors_apart(
