@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine's name, paired timing, peak memory of a command, results as CSV."""
+"""What the benchmarks share: paired timing, peak memory of a command, results as CSV."""
 import subprocess
 import sys
 import time
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from selectq.studies import hardware
+from selectq.table import hardware
 
 RESULTS = Path(__file__).resolve().parents[1] / 'results'
 
@@ -34,11 +34,18 @@ def ratio_row(times):
     return dict(ratio=mid, q25=low, q75=high, least=r.min(), most=r.max(), pairs=len(r))
 
 
+_MEASURE = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run([sys.executable, *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, time.perf_counter() - start)
+"""
+
+
 def peak_memory(*args):
     "Peak resident memory in MB and seconds of a Python command, children included."
-    code = ('import resource, subprocess, sys, time; t = time.perf_counter(); subprocess.run([sys.executable, *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL); '
-            'print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, time.perf_counter() - t)')
-    out = subprocess.run([sys.executable, '-c', code, *map(str, args)], check=True, capture_output=True, text=True).stdout
+    run = [sys.executable, '-c', _MEASURE, *map(str, args)]
+    out = subprocess.run(run, check=True, capture_output=True, text=True).stdout
     return tuple(map(float, out.split()))
 
 
