@@ -194,11 +194,10 @@ def _draw_chosen_rows(ax, chosen, names):
 
 # %% ../nbs/85_plots.ipynb #90933a3a
 def _draw_float(ax, top1):
-    "Full precision in words, and as a line where it does not squeeze the rest of the panel."
+    "Full precision in words, and as a dashed line where it does not squeeze the rest."
     low, high = ax.get_xlim()
-    near = low <= top1 <= high + .6 * (high - low)
-    if near: ax.axvline(top1, color=COLOURS['float'], lw=1, ls='--')
-    ax.set_xlabel(f'top-1, %\nfull precision {top1:.1f}' + (' (dashed)' if near else ''))
+    if low <= top1 <= high + .6 * (high - low): ax.axvline(top1, color=COLOURS['float'], lw=1, ls='--')
+    ax.set_xlabel(f'top-1, %\n(float: {top1:.1f})')
 
 # %% ../nbs/85_plots.ipynb #7ad16a4d
 @look()
@@ -209,7 +208,8 @@ def plot_comparison(
     "Does a selection beat random? Random sets are dots, SelectQ is a mark; a panel per bit width."
     part = quantized(results, 'update', 'order')
     cases, names = list(_cases(part)), list(part.selection.unique())
-    names.sort(key=lambda n: n.startswith('SelectQ'))  # random first
+    known = [m for n in COLOURS for m in (n, f'SelectQ, {n}') if m in names]  # random first
+    names = known + [n for n in names if n not in known]
     full = results[results.strategy == 'float'].assign(network=lambda d: d.get('network', ''))
     axs = panels(axs, len(cases), 1.1 + .22 * len(names))
     for k, (ax, (title, rows)) in enumerate(zip(axs, cases)):
