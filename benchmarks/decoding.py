@@ -21,7 +21,8 @@ from PIL import Image
 
 from common import save, seconds
 from selectq.clustering import SelectQSettings
-from selectq.data import open_pool, load_batches
+from selectq.data import open_pool
+from selectq.batches import load_batches
 from selectq.models import load_network
 from selectq.ranking import select
 from selectq.traversal import collect

@@ -18,7 +18,7 @@ from PIL import Image
 
 from clustering import generated_table
 from common import peak_memory, save
-from selectq.data import Batch
+from selectq.batches import Batch
 from selectq.files import write_json
 from selectq.table import _part, _write_part
 from selectq.traversal import _settings_hash

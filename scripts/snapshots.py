@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 
 from selectq.clustering import SelectQSettings, cluster
-from selectq.data import load_batches, open_pool, read_classes
+from selectq.data import open_pool, read_classes
+from selectq.batches import load_batches
 from selectq.models import load_network
 from selectq.plots import activation_histograms, centroid_paths, class_shares, range_correlations
 from selectq.sites import find_sites

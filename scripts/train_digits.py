@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from selectq.data import load_batches, open_pool
+from selectq.data import open_pool
+from selectq.batches import load_batches
 from selectq.models import build_network
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from .calibration import QuantizationSettings, Ranges, activation_quantizer, network_weights, per_site, site_bits, swapped, table_ranges
-from .data import InputError, Pool, load_batches, open_pool
+from .data import InputError, Pool, open_pool
+from .batches import load_batches
 from .models import as_network
 from .quantizer import scale_offset
 from .ranking import Selection, check_selection

@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 
 from .calibration import QuantizationSettings, network_weights, quantized, site_bits, table_ranges
-from .data import InputError, Pool, load_batches
+from .data import InputError, Pool
+from .batches import load_batches
 from .estimators import check_estimator, check_percentile, estimate_ranges, observe
 from .models import as_network
 from .quantizer import check_bits

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from .data import Batch, image_digest
+from .batches import Batch
+from .images import image_digest
 from .files import InputError
 
 # %% ../nbs/07_loaders.ipynb #d4890493

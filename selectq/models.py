@@ -19,7 +19,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from .data import DIGITS_PREPROCESS, Pool, Preprocess
+from .data import DIGITS_PREPROCESS, Pool
+from .images import Preprocess
 from .files import InputError, Notice
 
 # %% ../nbs/10_models.ipynb #215e7665

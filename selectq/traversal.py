@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .data import Batch, Pool, load_batches, open_pool
+from .data import Pool, open_pool
+from .batches import Batch, load_batches
 from .files import InputError, Notice, write_json
 from .loaders import _first_images, first_of, loader_batches, regrouped
 from .models import as_network, check_size

@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from selectq.data import DatasetPool, FolderPool, ParquetPool, TarPool
-from selectq.data import decode_image, load_batches, open_pool
+from selectq.data import open_pool
+from selectq.batches import load_batches
+from selectq.images import decode_image
 from selectq.files import InputError
 from selectq.models import as_network, load_network
 from selectq.traversal import collect

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from selectq.data import image_digest, load_batches, open_pool
+from selectq.data import open_pool
+from selectq.batches import load_batches
+from selectq.images import image_digest
 from selectq.evaluation import count_correct, standard_error
 from selectq.models import load_network, weights_hash
 from selectq.sites import inference
