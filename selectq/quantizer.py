@@ -10,15 +10,15 @@ import numba
 import numpy as np
 import torch
 
-from .data import InputError
+from .files import InputError
 
 # %% ../nbs/20_quantizer.ipynb #2deabae9
 def check_bits(
     bits: int,  # 2 to 16
 ) -> int:
     "The bits if they are usable. Raises `InputError` otherwise."
-    if isinstance(bits, bool) or bits not in range(2, 17): raise InputError(f'bits={bits} cannot be used; give a whole number from 2 to 16')
-    return int(bits)
+    if not isinstance(bits, bool) and bits in range(2, 17): return int(bits)
+    raise InputError(f'bits={bits} cannot be used; give a whole number from 2 to 16')
 
 # %% ../nbs/20_quantizer.ipynb #d739f5f9
 def scale_offset(
@@ -28,9 +28,10 @@ def scale_offset(
 ):  # (delta, z): step float64 > 0, offset float64 holding a whole number; shapes of alpha
     "Step and offset of Eq. 1, in float64."
     check_bits(bits)
-    alpha, beta = torch.as_tensor(alpha, dtype=torch.float64), torch.as_tensor(beta, dtype=torch.float64)
+    alpha, beta = (torch.as_tensor(v, dtype=torch.float64) for v in (alpha, beta))
     if not (torch.isfinite(alpha).all() and torch.isfinite(beta).all() and (alpha <= beta).all()):
-        raise InputError(f'range [{alpha.min():g}, {beta.max():g}] is not finite and ascending; give alpha <= beta')
+        raise InputError(f'range [{alpha.min():g}, {beta.max():g}] is not finite and ascending; '
+                         'give alpha <= beta')
     delta = (beta - alpha) / (2 ** bits - 1)
     constant = torch.where(alpha == 0, torch.ones_like(alpha), alpha.abs())
     delta = torch.where(delta > 0, delta, constant)
@@ -46,6 +47,7 @@ def quantize(
     "Values to integers, Eq. 1."
     return torch.clamp(torch.round(x.double() / delta) - z, -2 ** (bits - 1), 2 ** (bits - 1) - 1)
 
+# %% ../nbs/20_quantizer.ipynb #17596074
 def dequantize(
     q: torch.Tensor,  # integers from `quantize`
     delta: torch.Tensor,  # the same step
@@ -64,6 +66,15 @@ def fake_quantize_channels(
     delta, z = scale_offset(flat.amin(1, keepdim=True), flat.amax(1, keepdim=True), bits)
     return dequantize(quantize(flat, delta, z, bits), delta, z).to(w.dtype).reshape(w.shape)
 
+# %% ../nbs/20_quantizer.ipynb #96293ede
+_LEAST_STEP = np.finfo(np.float32).tiny  # 1 / step is finite in float32
+
+def _activation_step(alpha, beta, bits):
+    "Step and offset of an activation range, as numbers."
+    if alpha > 0 or beta < 0:
+        raise InputError(f'activation range [{alpha:g}, {beta:g}] leaves out 0; include it')
+    return tuple(v.item() for v in scale_offset(alpha, beta, bits))
+
 # %% ../nbs/20_quantizer.ipynb #3f97eb82
 def fake_quantize(
     x: torch.Tensor,  # activation, any shape, floating point
@@ -72,14 +83,13 @@ def fake_quantize(
     bits: int,  # 2 to 16
 ) -> torch.Tensor:  # same shape and dtype
     "Quantize and dequantize an activation with one range, in one fused operation."
-    if alpha > 0 or beta < 0: raise InputError(f'activation range [{alpha:g}, {beta:g}] leaves out 0; include it')
-    delta, z = scale_offset(alpha, beta, bits)
-    return torch.fake_quantize_per_tensor_affine(x, delta.item(), -int(z), -2 ** (bits - 1), 2 ** (bits - 1) - 1)
+    delta, z = _activation_step(alpha, beta, bits)
+    if delta < _LEAST_STEP: return dequantize(quantize(x, delta, z, bits), delta, z).to(x.dtype)
+    low, high = -2 ** (bits - 1), 2 ** (bits - 1) - 1
+    return torch.fake_quantize_per_tensor_affine(x, delta, -int(z), low, high)
 
 # %% ../nbs/20_quantizer.ipynb #2a25936f
 _MAGIC = np.float32(1.5 * 2 ** 23)  # exact for |v| < 2^22; after clamping |v| <= 2^16
-
-_BLOCK = 32768  # values that one thread takes at a time
 
 @numba.njit(error_model='numpy', cache=True)
 def _fake_quantize(x, out, inverse, low, high, delta):
@@ -90,11 +100,15 @@ def _fake_quantize(x, out, inverse, low, high, delta):
         v = high if v > high else v
         out[i] = ((v + _MAGIC) - _MAGIC) * delta
 
+# %% ../nbs/20_quantizer.ipynb #9f3a2d5f
+_BLOCK = 32768  # values that one thread takes at a time
+
 @numba.njit(parallel=True, error_model='numpy', cache=True)
 def _fake_quantize_blocks(x, out, inverse, low, high, delta):
     "`_fake_quantize`, blocks in parallel."
     for b in numba.prange((x.shape[0] + _BLOCK - 1) // _BLOCK):
-        _fake_quantize(x[b * _BLOCK:(b + 1) * _BLOCK], out[b * _BLOCK:(b + 1) * _BLOCK], inverse, low, high, delta)
+        i, j = b * _BLOCK, (b + 1) * _BLOCK
+        _fake_quantize(x[i:j], out[i:j], inverse, low, high, delta)
 
 # %% ../nbs/20_quantizer.ipynb #689fc04e
 def _flat(x):
@@ -102,22 +116,24 @@ def _flat(x):
     if x.dim() == 4 and not x.is_contiguous(): x = x.permute(0, 2, 3, 1)  # B C H W -> B H W C
     return x.reshape(-1) if x.is_contiguous() else None
 
+# %% ../nbs/20_quantizer.ipynb #fc6081e5
 def fake_quantizer(
     alpha: float,  # lower end of the range, <= 0
     beta: float,  # upper end, >= 0
     bits: int,  # 2 to 16
-):  # (x, inplace=False) -> x quantized, as `fake_quantize` does it; in place where asked and possible
+):  # (x, inplace=False) -> x quantized, as `fake_quantize` does it; in place where possible
     "A quantizer of one range for many tensors, without gradients."
-    if alpha > 0 or beta < 0: raise InputError(f'activation range [{alpha:g}, {beta:g}] leaves out 0; include it')
-    delta, z = (v.item() for v in scale_offset(alpha, beta, bits))
-    low, high = -2 ** (bits - 1), 2 ** (bits - 1) - 1
-    step = np.float32(delta)
+    delta, z = _activation_step(alpha, beta, bits)
+    if delta < _LEAST_STEP: return lambda x, inplace=False: fake_quantize(x, alpha, beta, bits)
+    low, high, step = -2 ** (bits - 1), 2 ** (bits - 1) - 1, np.float32(delta)
     constants = np.float32(1) / step, np.float32(low + z), np.float32(high + z), step
     def quantizer(x, inplace=False):
-        flat = _flat(x) if x.device.type == 'cpu' and x.dtype == torch.float32 and not x.requires_grad else None
+        plain = x.device.type == 'cpu' and x.dtype == torch.float32 and not x.requires_grad
+        flat = _flat(x) if plain else None
         if flat is None: return torch.fake_quantize_per_tensor_affine(x, delta, -int(z), low, high)
         out = x if inplace else torch.empty_like(x)
-        run = _fake_quantize if flat.numel() < 4 * _BLOCK else _fake_quantize_blocks  # waking threads takes longer than a small tensor
+        few = flat.numel() < 4 * _BLOCK  # waking threads takes longer than a small tensor
+        run = _fake_quantize if few else _fake_quantize_blocks
         run(flat.numpy(), _flat(out).numpy(), *constants)
         return out
     return quantizer
