@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from .clustering import SelectQSettings
+from . import clustering
 from .data import InputError, Pool
 from .models import PAPER_NAMES, Network
-from .studies import Recipe, run_study
+from .studies import Recipe, StudySettings, run_study
 from .traversal import collect
 
 # %% ../nbs/88_paper.ipynb #ac9c2cce
@@ -35,7 +35,7 @@ class Experiment:
     sets: int = 5  # random sets
     estimators: tuple = ('minmax',)  # of ranges
 
-# %% ../nbs/88_paper.ipynb #76d044d2
+# %% ../nbs/88_paper.ipynb #1b45a9d5
 EXPERIMENTS = {
     'table1': Experiment(('ResNet18', 'ResNet50', 'SENet'), (4, 6, 8)),
     'table2': Experiment(('MobileNetV3', 'MobileNetV2'), (4, 6, 8)),
@@ -46,9 +46,9 @@ EXPERIMENTS = {
     'fig7': Experiment(('ResNet18',), (4, 6, 8), centroids=(1, 2, 5, 10, 20, 50, 100))}
 
 # %% ../nbs/88_paper.ipynb #9871a01b
-READINGS = (SelectQSettings(), SelectQSettings(update='shift', order='lowest'))  # printed, text
+READINGS = clustering.READINGS['printed'], clustering.READINGS['text']  # of the paper's text
 
-# %% ../nbs/88_paper.ipynb #80c95ffb
+# %% ../nbs/88_paper.ipynb #fddf5468
 def experiment_recipes(
     e: Experiment,
     traversals: int = 1,  # of SelectQ, each with its seed
@@ -68,7 +68,7 @@ def _paper_rows():
     p = p.assign(network=p.model.map(PAPER_NAMES), n=(~full) * 1000, centroids=chosen * 10.)
     return p[['network', 'method', 'n', 'centroids', 'w_bits', 'a_bits', 'paper']]
 
-# %% ../nbs/88_paper.ipynb #59e004dc
+# %% ../nbs/88_paper.ipynb #e2174a9f
 def beside_paper(
     results: pd.DataFrame,  # rows of one experiment
 ) -> pd.DataFrame:  # one row per network, kind of sites, method, size, centroids and bit width
@@ -110,7 +110,7 @@ class Repetition:
     workers: int = 0  # decoding processes
     changes: dict = None  # fields of `Experiment` to change
 
-# %% ../nbs/88_paper.ipynb #f5bc6ca7
+# %% ../nbs/88_paper.ipynb #6cb7e035
 def run_experiment(
     name: str,  # table1 to table4, fig2, fig6, fig7
     network: Network,  # with its weights, on the device where it is to run
@@ -123,9 +123,9 @@ def run_experiment(
     "One experiment of the paper on one network; the same call goes on where it was interrupted."
     how = replace(how, **{k: options.pop(k) for k in [*options] if k in vars(how)})
     e = experiment_settings(name, pool, **(how.changes or {}))
+    o = StudySettings(estimators=e.estimators, workers=how.workers, **options)
     folder = Path(out) / 'stats' / f'{network.name}-{how.kind}'
-    shared = {k: v for k, v in options.items() if k in ('allow_unreadable', 'progress')}
-    table = collect(network, pool, how.kind, out=folder, workers=how.workers, noise=max(100, *e.centroids), **shared)
+    table = collect(network, pool, how.kind, out=folder, workers=how.workers, noise=max(100, *e.centroids),
+                    allow_unreadable=o.allow_unreadable, progress=o.progress)
     recipes = experiment_recipes(e, how.traversals, how.readings)
-    return run_study(network, val, table, recipes, e.bits, study=name, out=out, estimators=e.estimators,
-                     workers=how.workers, **options)
+    return run_study(network, val, table, recipes, e.bits, study=name, out=out, **vars(o))
