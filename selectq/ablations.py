@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .clustering import SelectQSettings
-from .data import InputError
+from .files import InputError
 from .paper import READINGS
 from .plots import selection_names
 from .studies import Recipe
@@ -54,7 +54,7 @@ def _place(row, knob):
     values = KNOB_VALUES.get(knob, ()) if row['strategy'] == 'selectq' else ()
     return max((j for j, change in enumerate(values) if has(change)), default=-1)
 
-# %% ../nbs/89_ablations.ipynb #e4f19125
+# %% ../nbs/89_ablations.ipynb #065e6585
 _WORDS = {'step': lambda r: f'{r.lambda_max:g}' + (f' to {r.lambda_min:g}' if r.lambda_min != r.lambda_max else ''),
           'granularity': lambda r: 'image' if r.granularity == 'image' else f'batch of {r.batch_size:.0f}',
           'traversal': lambda r: 'shuffled' if str(r.shuffle) == 'True' else 'as in the pool'}

@@ -17,9 +17,9 @@ import torch
 
 from .calibration import (QuantizationSettings, network_weights, quantized, site_bits,
                                  table_ranges)
-from .data import InputError, Pool, load_batches
+from .data import Pool, load_batches
+from .files import InputError, write_json
 from .estimators import check_estimator, check_percentile, estimate_ranges, observe
-from .files import write_json
 from .models import as_network
 from .quantizer import check_bits
 from .ranking import Selection
@@ -37,7 +37,7 @@ def count_correct(
     right = best == labels[:, None]  # (B, 5)
     return np.array([right[:, 0].sum().item(), right.any(1).sum().item()])
 
-# %% ../nbs/80_evaluation.ipynb #8a895209
+# %% ../nbs/80_evaluation.ipynb #01f753fe
 def standard_error(
     percent,  # accuracy in per cent
     n: int,  # images
@@ -46,7 +46,7 @@ def standard_error(
     p = np.asarray(percent) / 100
     return 100 * np.sqrt(p * (1 - p) / n)
 
-# %% ../nbs/80_evaluation.ipynb #a2f6684b
+# %% ../nbs/80_evaluation.ipynb #99e4814d
 def check_labels(
     val,  # what to evaluate on; only a `Pool` is checked here
     module: torch.nn.Module,  # its `num_classes` counts, where it has one
@@ -65,13 +65,13 @@ def check_labels(
         raise InputError(f'{val.source} has label {val.labels.max()}, the network has {classes} classes'
                          + _from_one(val.labels, classes))
 
-# %% ../nbs/80_evaluation.ipynb #7be1dc8b
+# %% ../nbs/80_evaluation.ipynb #eb68870a
 def _from_one(labels, classes):
     "The way out for labels that are too large."
     one = labels.min() >= 1 and labels.max() == classes
     return '; the labels seem to count from 1: subtract 1' if one else '; use the labels of the network'
 
-# %% ../nbs/80_evaluation.ipynb #d6526cdd
+# %% ../nbs/80_evaluation.ipynb #c088bee0
 def label_numbers(
     labels,  # (B,) whole numbers, or (B, classes) one-hot rows; a tensor, an array or a list
 ) -> np.ndarray:  # (B,) int64
@@ -87,7 +87,7 @@ def label_numbers(
         raise InputError(f'labels of type {a.dtype} cannot be used; give whole numbers, labels.long()')
     return a.astype(np.int64)
 
-# %% ../nbs/80_evaluation.ipynb #7155ac45
+# %% ../nbs/80_evaluation.ipynb #b1daf91a
 def check_batch_labels(
     labels: np.ndarray,  # (B,) int64
     scores: torch.Tensor,  # (B, classes) of the same images
@@ -115,7 +115,7 @@ def check_leak(
         raise InputError(f'image {shared[0]} of the validation set is also in the pool {source}: a leak; '
                          'take it out of one, or pass allow_leak=True')
 
-# %% ../nbs/80_evaluation.ipynb #ed3d49ca
+# %% ../nbs/80_evaluation.ipynb #891adde8
 @dataclass(frozen=True)
 class EvaluationSettings:
     "How to evaluate, beside what is compared."
@@ -184,14 +184,14 @@ def _correct(net, batch, work, weights, settings, fmt):
         counts.append(count_correct(scores, y))
     return np.array(counts)
 
-# %% ../nbs/80_evaluation.ipynb #ca5f6af7
+# %% ../nbs/80_evaluation.ipynb #4ae42900
 def _numbered(batches):
     "A loader's batches with their labels as class numbers."
     for b in batches:
         pair = isinstance(b, (tuple, list)) and len(b) > 1 and b[1] is not None
         yield (b[0], label_numbers(b[1]), *b[2:]) if pair else b
 
-# %% ../nbs/80_evaluation.ipynb #40053355
+# %% ../nbs/80_evaluation.ipynb #24e4510d
 def _remaining(net, val, done, o):
     "Batches that have not been counted, and an example of a batch."
     if not isinstance(val, Pool):
@@ -232,11 +232,11 @@ def _ranges(net, table, selection, estimator, pairs, o):
     found = {a: seen.ranges(site_bits(table, min(a, 16), o.settings), o.percentile) for a in {a for _, a in pairs}}
     return {(w, a): found[a] for w, a in pairs}
 
-# %% ../nbs/80_evaluation.ipynb #fc25856e
+# %% ../nbs/80_evaluation.ipynb #9b1738af
 COLUMNS = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'correct_bias', 'edge_bits', 'inputs',
            'w_bits', 'a_bits', 'n', 'seed', 'top1', 'top5', 'se', 'images']
 
-# %% ../nbs/80_evaluation.ipynb #c0159a61
+# %% ../nbs/80_evaluation.ipynb #1288fda7
 _FLOAT = dict(strategy='float', update='', order='', ranges='', correct_bias=False, edge_bits=0, inputs='',
               w_bits=32, a_bits=32, n=0, seed=0)  # what the row of the float network says
 
@@ -248,7 +248,7 @@ def _row(selection, estimator, w, a, settings):
                 ranges=estimator, correct_bias=settings.correct_bias, edge_bits=settings.edge_bits or 0,
                 inputs=settings.inputs, w_bits=w, a_bits=a, n=len(s), seed=s.seed)
 
-# %% ../nbs/80_evaluation.ipynb #79033e95
+# %% ../nbs/80_evaluation.ipynb #cbaf1b1b
 def _check_weights(net, table):
     "Refuse a table of other weights."
     if net.hash == table.meta['weights']: return

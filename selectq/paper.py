@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from . import clustering
-from .data import InputError, Pool
+from .data import Pool
+from .files import InputError
 from .models import PAPER_NAMES, Network
 from .studies import Recipe, StudySettings, run_study
 from .traversal import collect
@@ -35,7 +36,7 @@ class Experiment:
     sets: int = 5  # random sets
     estimators: tuple = ('minmax',)  # of ranges
 
-# %% ../nbs/88_paper.ipynb #1b45a9d5
+# %% ../nbs/88_paper.ipynb #3f1f348f
 EXPERIMENTS = {
     'table1': Experiment(('ResNet18', 'ResNet50', 'SENet'), (4, 6, 8)),
     'table2': Experiment(('MobileNetV3', 'MobileNetV2'), (4, 6, 8)),
@@ -48,7 +49,7 @@ EXPERIMENTS = {
 # %% ../nbs/88_paper.ipynb #9871a01b
 READINGS = clustering.READINGS['printed'], clustering.READINGS['text']  # of the paper's text
 
-# %% ../nbs/88_paper.ipynb #fddf5468
+# %% ../nbs/88_paper.ipynb #608304c3
 def experiment_recipes(
     e: Experiment,
     traversals: int = 1,  # of SelectQ, each with its seed
@@ -68,7 +69,7 @@ def _paper_rows():
     p = p.assign(network=p.model.map(PAPER_NAMES), n=(~full) * 1000, centroids=chosen * 10.)
     return p[['network', 'method', 'n', 'centroids', 'w_bits', 'a_bits', 'paper']]
 
-# %% ../nbs/88_paper.ipynb #e2174a9f
+# %% ../nbs/88_paper.ipynb #71095202
 def beside_paper(
     results: pd.DataFrame,  # rows of one experiment
 ) -> pd.DataFrame:  # one row per network, kind of sites, method, size, centroids and bit width
@@ -110,7 +111,7 @@ class Repetition:
     workers: int = 0  # decoding processes
     changes: dict = None  # fields of `Experiment` to change
 
-# %% ../nbs/88_paper.ipynb #6cb7e035
+# %% ../nbs/88_paper.ipynb #31ec347f
 def run_experiment(
     name: str,  # table1 to table4, fig2, fig6, fig7
     network: Network,  # with its weights, on the device where it is to run

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from .clustering import SelectQSettings, reading_name
-from .data import InputError, Pool
+from .data import Pool
 from .evaluation import _FLOAT, COLUMNS, EvaluationSettings, bit_pairs, evaluate
-from .files import locked, written_aside
+from .files import InputError, locked, written_aside
 from .models import as_network
 from .ranking import Selection, check_n, make_selection, select, select_random
 from .table import StatisticsTable, versions
@@ -59,7 +59,7 @@ class Recipe:
                              'cannot be used; a given set has a name and n positions, the others have neither')
         object.__setattr__(self, 'settings', replace(self.settings, seed=self.seed))
 
-# %% ../nbs/86_studies.ipynb #2690a235
+# %% ../nbs/86_studies.ipynb #6229749d
 def given_recipe(
     name: str,  # what to call the set
     index,  # (n,) positions in the pool, in the order chosen
@@ -81,10 +81,10 @@ def choose(
         raise InputError(f'set {recipe.name!r} holds image {strange[0]}, which the table does not; give positions of its pool')
     return make_selection(table, np.searchsorted(table.index, recipe.index), 'given', {}, recipe.seed)
 
-# %% ../nbs/86_studies.ipynb #eb89c1eb
+# %% ../nbs/86_studies.ipynb #2894ea02
 NUMERICS = {'all': 1, 'random': 2, 'aciq-gauss': 2, 'aciq-laplace': 2}  # strategy or estimator -> version
 
-# %% ../nbs/86_studies.ipynb #5ddf49cd
+# %% ../nbs/86_studies.ipynb #60ca402b
 def numerics_of(
     row,  # of a study: strategy, ranges
 ) -> str:
@@ -98,7 +98,7 @@ _HASHES = ['weights', 'table', 'val', 'percentile']
 KEY = [c for c in COLUMNS if c not in _MEASURED] + KNOBS + ['name', 'chosen'] + _HASHES + ['numerics']
 ROW = ['study', 'method', *KEY[:-1], *_MEASURED, 'seconds', 'hardware', 'selectq', 'torch', 'numerics']
 
-# %% ../nbs/86_studies.ipynb #8d274587
+# %% ../nbs/86_studies.ipynb #ad53265d
 def hardware(
     device='cpu',
 ) -> str:
@@ -115,7 +115,7 @@ def _key(row): return tuple(str(row[c]) for c in KEY)
 def _question(row): return _key(row)[:-1]  # the key without the version of the numerics: two answers are one too many
 def _current(row): return row['numerics'] == numerics_of(row)
 
-# %% ../nbs/86_studies.ipynb #b556b31b
+# %% ../nbs/86_studies.ipynb #3d6261c6
 def _about(recipe):
     "Key columns that a recipe decides."
     s = asdict(recipe.settings) if recipe.strategy == 'selectq' else {}
@@ -135,7 +135,7 @@ def method_name(
     reading = reading_name(row)
     return 'SelectQ' + ('' if reading == 'printed' else f' ({reading})') + ('+ACIQ' if aciq else '')
 
-# %% ../nbs/86_studies.ipynb #8d43934a
+# %% ../nbs/86_studies.ipynb #e484b3ea
 def _filled(row):
     "A row of any version with the columns that came later."
     usual = asdict(SelectQSettings()) if row['strategy'] == 'selectq' else {}
@@ -153,7 +153,7 @@ def read_rows(
         if base <= set(df.columns): rows += [{c: r[c] for c in ROW} for r in map(_filled, df.to_dict('records'))]
     return rows
 
-# %% ../nbs/86_studies.ipynb #4a403060
+# %% ../nbs/86_studies.ipynb #0ea0ecbd
 def _write_rows(path, rows):
     "Add rows to a file. What others have added meanwhile stays, except another answer to the same question."
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def _write_rows(path, rows):
         others = [r for r in read_rows(path.parent, path.name) if _question(r) not in mine]
         with written_aside(path) as aside: pd.DataFrame([*rows, *others], columns=ROW).to_csv(aside, index=False)
 
-# %% ../nbs/86_studies.ipynb #87f2bd2b
+# %% ../nbs/86_studies.ipynb #92255856
 def _typed(rows):
     "A frame of the rows, numbers as numbers."
     df = pd.DataFrame(rows, columns=ROW)
@@ -172,7 +172,7 @@ def _typed(rows):
         except (ValueError, TypeError): pass
     return df
 
-# %% ../nbs/86_studies.ipynb #2ac379d6
+# %% ../nbs/86_studies.ipynb #9819cdc2
 def read_study(
     path,  # CSV file of a study
 ) -> pd.DataFrame:  # numbers as numbers
@@ -183,7 +183,7 @@ def read_study(
     if old := len(rows) - len(current): print(f'{Path(path).name}: {old} of {len(rows)} rows left out, made by other numerics')
     return _typed(current)
 
-# %% ../nbs/86_studies.ipynb #71ea9d65
+# %% ../nbs/86_studies.ipynb #bf6247c2
 @dataclass(frozen=True)
 class StudySettings(EvaluationSettings):
     "How to run a study, beside what is compared."
@@ -199,20 +199,20 @@ def _fixed(net, val, table, o):
                 network=net.name, sites=table.kind, correct_bias=s.correct_bias, edge_bits=s.edge_bits or 0,
                 inputs=s.inputs)
 
-# %% ../nbs/86_studies.ipynb #a5db2d80
+# %% ../nbs/86_studies.ipynb #dad2ced5
 def _wanted(fixed, recipes, estimators, pairs):
     "Key columns of every row that a study asks for: (recipe, estimator) -> one dict for each pair of bits."
     row = lambda r, e, w, a: {**fixed, **_about(r), 'ranges': e, 'w_bits': w, 'a_bits': a}
     numbered = lambda row: {**row, 'numerics': numerics_of(row)}
     return {(r, e): [numbered(row(r, e, *p)) for p in pairs] for r in dict.fromkeys(recipes) for e in estimators}
 
-# %% ../nbs/86_studies.ipynb #c94a7f53
+# %% ../nbs/86_studies.ipynb #d81b8bc1
 def _float_row(fixed):
     "Key columns of the row of the float network."
     row = {**fixed, **dict.fromkeys([*KNOBS, 'name', 'chosen'], ''), **_FLOAT}
     return {**row, 'numerics': numerics_of(row)}
 
-# %% ../nbs/86_studies.ipynb #fe722db2
+# %% ../nbs/86_studies.ipynb #3afc316a
 def _todo(wanted, known, share):
     "What is missing, as groups that share a pass over val: (estimator, bits, recipes)."
     groups = {}
@@ -235,7 +235,7 @@ def _evaluated(net, val, table, o, work):
     keys = [_float_row(fixed), *(row for rows in _wanted(fixed, recipes, [estimator], pairs).values() for row in rows)]
     return [{**row, **facts, **key, 'method': method_name(key)} for row, key in zip(results.to_dict('records'), keys)]
 
-# %% ../nbs/86_studies.ipynb #d3832787
+# %% ../nbs/86_studies.ipynb #eae09fbc
 def _of_study(known, study): return [r for r in known.values() if r['study'] == study]
 
 # %% ../nbs/86_studies.ipynb #330b6deb
@@ -266,10 +266,10 @@ def run_study(
     if path: _write_rows(path, list({_key(r): r for r in [*found, *_of_study(known, study)]}.values()))
     return _typed(found)
 
-# %% ../nbs/86_studies.ipynb #27cefd74
+# %% ../nbs/86_studies.ipynb #277fa59f
 _SET = ['network', 'sites', 'strategy', 'update', 'order', 'n', 'seed', *KNOBS, 'name', 'chosen', 'weights', 'table']
 
-# %% ../nbs/86_studies.ipynb #bfd1f942
+# %% ../nbs/86_studies.ipynb #e7d089c2
 def measure_study(
     table: StatisticsTable,  # of the pool
     recipes: list,  # of `Recipe`
@@ -294,7 +294,7 @@ def measure_study(
     if not found: raise InputError(f'study {study!r} has no recipes; give at least one')
     return _numbers(pd.concat(found, ignore_index=True))
 
-# %% ../nbs/86_studies.ipynb #031becd0
+# %% ../nbs/86_studies.ipynb #1245fc87
 def _measured(path, head):
     "Rows of a file that were measured for one recipe, as text; None where there are none."
     if path is None or not path.exists(): return None
@@ -303,7 +303,7 @@ def _measured(path, head):
     same = np.logical_and.reduce([df[c] == str(v) for c, v in head.items()])
     return df[same] if same.any() else None
 
-# %% ../nbs/86_studies.ipynb #6a06e876
+# %% ../nbs/86_studies.ipynb #f15f7b8b
 def _add_measured(path, new):
     "Add rows under the lock, in place of those of the same set."
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -315,7 +315,7 @@ def _add_measured(path, new):
             new = pd.concat([old[[k not in mine for k in old[keys].itertuples(index=False, name=None)]], new])
         with written_aside(path) as aside: new.to_csv(aside, index=False)
 
-# %% ../nbs/86_studies.ipynb #9e4fa05e
+# %% ../nbs/86_studies.ipynb #ed556fba
 def _numbers(df):
     "Columns of numbers as numbers."
     for c in df.columns.difference(['weights', 'table', 'chosen', 'name', 'numerics']):
