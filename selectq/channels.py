@@ -10,20 +10,19 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import nn
 
-from .data import Pool, load_batches, open_pool
 from .files import InputError
 from .models import as_network
-from .sites import SiteKind, inference
-from .statistics import _draw_noise, _ready, _watched, check_finite, noise_statistics, site_statistics
-from .statistics import _check_finite_channels, batch_channels, channel_rows
+from .sites import SiteKind
+from .statistics import _check_finite_channels, _draw_noise, _ready, batch_channels
+from .statistics import noise_statistics
 from .table import StatisticsTable
-from .traversal import check_unreadable, first_of, loader_batches, show_bar
+from .traversal import TraversalSettings, _Unreadable, _open_source, _with, show_bar
 
 # %% ../nbs/36_channels.ipynb #e53230cf
-def _images_hash(digests): return hashlib.sha256('\n'.join(digests).encode()).hexdigest()
+def _images_hash(digests):
+    "One hash for the digests of many images."
+    return hashlib.sha256('\n'.join(digests).encode()).hexdigest()
 
 # %% ../nbs/36_channels.ipynb #96b72ae4
 @dataclass(frozen=True, eq=False)
@@ -43,7 +42,8 @@ class ChannelTable:
     def __len__(self): return len(self.index)
     def __repr__(self):
         counts = [x.shape[1] for x in self.stats]
-        return f'ChannelTable({self.network}: {len(self):,} images x {len(self.sites)} {self.kind} sites of {min(counts)} to {max(counts)} channels, {self.nbytes / 1e6:,.1f} MB)'
+        return (f'ChannelTable({self.network}: {len(self):,} images x {len(self.sites)} {self.kind} '
+                f'sites of {min(counts)} to {max(counts)} channels, {self.nbytes / 1e6:,.1f} MB)')
 
 # %% ../nbs/36_channels.ipynb #9e89d842
 def check_channels(
@@ -51,44 +51,42 @@ def check_channels(
     table: StatisticsTable,  # that they are to be used with
 ):
     "Refuse channels of other weights, sites or images than the table's."
-    way = f'channel_statistics(net, pool, {table.kind!r}) with the network and the pool of the table'
-    if channels is None: raise InputError(f"distance='channel' needs the statistics of channels, which the table does not hold; pass channels={way}")
-    for what, theirs, mine in (('weights', channels.weights, table.meta['weights']), ('sites', channels.kind, table.kind)):
-        if theirs != mine: raise InputError(f'the channels are of {what} {theirs[:16]}, the table of {mine[:16]}; make them by {way}')
-    if len(channels) != len(table): raise InputError(f'the channels are of {len(channels)} images, the table of {len(table)}; make them by {way}')
-    if channels.sites != table.sites: raise InputError(f'the channels are of other sites than the table ({len(channels.sites)} and {len(table.sites)}); make them by {way}')
-    if not np.array_equal(channels.index, table.index) or channels.images != _images_hash(table.digests.to_pylist()):
-        raise InputError(f'the channels are of other images than the table; make them by {way}')
+    way = f'channel_statistics(net, pool, {table.kind!r}) with the network and pool of the table'
+    if channels is None:
+        raise InputError("distance='channel' needs the statistics of channels, which the table does "
+                         f'not hold; pass channels={way}')
+    c, weights = channels, table.meta['weights']
+    same = np.array_equal(c.index, table.index) and \
+           c.images == _images_hash(table.digests.to_pylist())
+    wrong = ((c.weights != weights, f'weights {c.weights[:16]}, not {weights[:16]}'),
+             (c.kind != table.kind, f'{c.kind} sites, not {table.kind}'),
+             (len(c) != len(table), f'{len(c)} images, not {len(table)}'),
+             (c.sites != table.sites, 'other sites'), (not same, 'other images'))
+    for differs, what in wrong:
+        if differs:
+            raise InputError(f'the channels are not those of the table: they are of {what}; '
+                             f'make them by {way}')
 
 # %% ../nbs/36_channels.ipynb #78193c3a
 def channel_statistics(
     net,  # a `Network` or an `nn.Module`, on the device where it is to run
-    pool,  # a `Pool`, a Hugging Face dataset, or any iterable of image batches
-    kind: SiteKind = 'activation',  # activation, output or input
+    pool,  # what `open_pool` opens, or a loader: an iterable of batches
+    kind: SiteKind = 'activation',  # which tensors are sites
     *,
-    batch_size: int = 32,  # images per forward pass; this and the four below as in `traverse`
-    workers: int = 0,  # decoding processes
-    chunk: int = 1024,  # no batch crosses a multiple of this position
-    noise: int = 100,  # uniform noise images
-    seed: int = 0,  # of the noise
-    allow_unreadable: bool = False,  # go on when more than 1 % of the pool cannot be decoded
-    progress: bool = None,  # progress bar; only on a terminal when None
+    settings: TraversalSettings = None,  # the defaults when None
+    **changes,  # single settings by keyword: batch_size, workers, chunk, noise, seed, ...
 ) -> ChannelTable:
     "Traverse the pool once and keep mean and std of every channel at every site, in memory."
-    net, loader, like = as_network(net), not (isinstance(pool, Pool) or hasattr(pool, 'column_names')), None
-    if loader:
-        first, batches = first_of(loader_batches(pool))
-        like = first.images
-    else:
-        pool = open_pool(pool)
-        batches = load_batches(pool, net.preprocess, None, batch_size, workers, chunk)
-    total, held, lost = None if loader else len(pool), [], []
-    noise_stats = noise_statistics(net, kind, noise, seed, 'uniform', batch_size=batch_size, like=like, channels=True)
-    parts = [[] for _ in noise_stats]
-    with _ready(net, kind, _draw_noise(net, 2, seed, 'uniform', like)) as (sites, fmt), show_bar(total, 0, progress, 'channels') as bar:
-        for b in batches:
-            lost += b.unreadable
-            if total: check_unreadable(lost, total, allow_unreadable)
+    net, s = as_network(net), _with(settings, changes)
+    source = _open_source(net, pool)
+    total = source.facts()['images']
+    check, held = _Unreadable(total, s.allow_unreadable), []
+    noise = noise_statistics(net, kind, s.noise, s.seed, 'uniform', batch_size=s.batch_size,
+                             like=source.like, channels=True)
+    parts, two = [[] for _ in noise], _draw_noise(net, 2, s.seed, 'uniform', source.like)
+    with _ready(net, kind, two) as (sites, fmt), show_bar(total, 0, s.progress, 'channels') as bar:
+        for b in source.batches(net, s):
+            check(b.unreadable)
             bar.update(len(b) + len(b.unreadable))
             if not len(b): continue
             rows = batch_channels(net.module, b.images, kind, sites, fmt)
@@ -96,5 +94,7 @@ def channel_statistics(
             for p, r in zip(parts, rows): p.append(r)
             held.append((b.index, b.digests))
     if not held: raise InputError('no image of the pool could be decoded; repair them')
-    stats = [np.concatenate(parts.pop(0)) for _ in sites]  # one site after the other: the parts of all are never held twice
-    return ChannelTable(stats, noise_stats, np.concatenate([i for i, _ in held]), sites, kind, net.name, net.hash, _images_hash(d for _, ds in held for d in ds))
+    stats = [np.concatenate(parts.pop(0)) for _ in sites]  # by site: parts are never held twice
+    digests = [d for _, found in held for d in found]
+    return ChannelTable(stats, noise, np.concatenate([i for i, _ in held]), sites, kind, net.name,
+                        net.hash, _images_hash(digests))

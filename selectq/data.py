@@ -14,7 +14,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 
 from .files import InputError
@@ -22,14 +21,15 @@ from .files import InputError
 # %% ../nbs/05_data.ipynb #4a47625e
 def decode_image(
     data: bytes,  # an encoded image: JPEG, PNG, WebP, TIFF, ... in any mode Pillow reads
-    at_least: int = None,  # let a JPEG decoder skip detail as long as both sides keep this many pixels
+    at_least: int = None,  # let a JPEG decoder skip detail as long as both sides keep so many pixels
 ) -> Image.Image:  # 8-bit RGB, upright
-    "Decode an image of any mode to upright RGB. Raises whatever Pillow raises when the bytes are broken."
+    "Decode an image of any mode to upright RGB. Raises what Pillow raises when the bytes are broken."
     img = Image.open(io.BytesIO(data))
     if at_least: img.draft(None, (at_least, at_least))
     img = ImageOps.exif_transpose(img)
-    if img.mode.startswith('I'):                          # 16-bit grey, which Pillow also opens as 32-bit 'I'
-        img = Image.fromarray((np.asarray(img).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if img.mode.startswith('I'):  # 16-bit grey, which Pillow also opens as 32-bit 'I'
+        grey = np.asarray(img).astype(np.int64).clip(0, 65535) >> 8
+        img = Image.fromarray(grey.astype(np.uint8))
     elif img.mode == 'F': img = Image.fromarray(np.asarray(img).clip(0, 255).astype(np.uint8))
     elif img.mode in ('P', 'PA', 'LA'): img = img.convert('RGBA')
     return img.convert('RGB')
@@ -42,12 +42,13 @@ class Preprocess:
     crop: int = 224  # side of the square centre crop, pixels
     mean: tuple = (0.485, 0.456, 0.406)  # per channel, of values in 0..1
     std: tuple = (0.229, 0.224, 0.225)  # per channel, of values in 0..1
-    draft: bool = False  # decode large JPEGs at 1/2, 1/4 or 1/8 of their size: faster, nearly the same (see benchmarks)
+    draft: bool = False  # decode large JPEGs at 1/2, 1/4 or 1/8 of their size: faster, nearly equal
 
     @property
     def at_least(self): return self.resize if self.draft else None  # for `decode_image`
 
-    def __call__(self, img: Image.Image) -> torch.Tensor:  # (3, crop, crop), float32
+    def __call__(self, img: Image.Image) -> 'torch.Tensor':  # (3, crop, crop), float32
+        import torch
         w, h = img.size
         s = self.resize / min(w, h)
         if s != 1:  # the long side is rounded down, as torchvision does
@@ -55,14 +56,18 @@ class Preprocess:
             img = img.resize((w, h), Image.Resampling.BILINEAR)
         left, top = round((w - self.crop) / 2), round((h - self.crop) / 2)
         img = img.crop((left, top, left + self.crop, top + self.crop))
-        return torch.from_numpy(np.stack([t[c] for t, c in zip(self._levels(), np.moveaxis(np.asarray(img), 2, 0))]))  # H W C -> C H W
+        planes = np.moveaxis(np.asarray(img), 2, 0)  # H W C -> C H W
+        return torch.from_numpy(np.stack([t[c] for t, c in zip(self._levels(), planes)]))
 
-    def _levels(self):  # (3, 256) float32, what each of the 256 levels of a channel becomes: a look-up is faster than arithmetic
+    def _levels(self):  # (3, 256) float32: what each level becomes; a look-up beats arithmetic
+        import torch
         return self.normalise((torch.arange(256.) / 255).expand(3, 1, 256)).numpy()[:, 0]
 
-    def normalise(self, x: torch.Tensor) -> torch.Tensor:  # (..., 3, H, W) in 0..1
+    def normalise(self, x: 'torch.Tensor') -> 'torch.Tensor':  # (..., 3, H, W) in 0..1
         "Subtract the mean, divide by the standard deviation, per channel."
-        return (x - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
+        import torch
+        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
+        return (x - mean) / std
 
 # %% ../nbs/05_data.ipynb #9d2f97d9
 class Pool:
@@ -79,12 +84,18 @@ class Pool:
         "Image `i` as upright RGB."
         return decode_image(self.content(i), at_least)
 
+    def pixels(self, i: int) -> tuple:  # (width, height)
+        "The size of image `i`, from its header where it has one."
+        try: return Image.open(io.BytesIO(self.content(i))).size
+        except OSError: return self.image(i).size
+
     def files_read(self): return ()  # paths of the files behind the images, one by one
 
     def stamps(self) -> np.ndarray:  # (files, 3) int64: size, time of change, inode
-        "What tells that a file behind the pool has been changed or replaced."
+        "What differs when a file behind the pool has been changed or replaced."
         stats = map(os.stat, self.files_read())
-        return np.fromiter(((s.st_size, s.st_mtime_ns, s.st_ino & (2 ** 63 - 1)) for s in stats), np.dtype((np.int64, 3)))
+        facts = ((s.st_size, s.st_mtime_ns, s.st_ino & (2 ** 63 - 1)) for s in stats)
+        return np.fromiter(facts, np.dtype((np.int64, 3)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -105,17 +116,19 @@ def image_digest(content: bytes) -> str:
 # %% ../nbs/05_data.ipynb #a86ab401
 DIGITS_PREPROCESS = Preprocess(resize=32, crop=32, mean=(0.3,) * 3, std=(0.35,) * 3)
 
+# %% ../nbs/05_data.ipynb #7a33a13c
 class DigitsPool(Pool):
     "scikit-learn's handwritten digits: `train` (1297 images) or `val` (500)."
     classes = tuple('0123456789')
 
     def __init__(self, part: str = 'train'):
-        if part not in ('train', 'val'): raise InputError(f'part={part!r} of the digits is unknown; use train or val')
+        if part not in ('train', 'val'):
+            raise InputError(f'part={part!r} of the digits is unknown; use train or val')
         from sklearn.datasets import load_digits
         d = load_digits()
         rows = np.random.default_rng(0).permutation(len(d.target))
         self.rows = np.sort(rows[:1297] if part == 'train' else rows[1297:])
-        self.arrays = np.round(d.images[self.rows] * (255 / 16)).astype(np.uint8)  # (n, 8, 8), 0..255
+        self.arrays = np.round(d.images[self.rows] * (255 / 16)).astype(np.uint8)  # (n, 8, 8)
         self.labels, self.source = d.target[self.rows].astype(np.int64), f'digits/{part}'
 
     def __len__(self): return len(self.rows)
@@ -123,6 +136,7 @@ class DigitsPool(Pool):
     def content(self, i): return self.arrays[i].tobytes()
     def sizes(self): return np.full(len(self), 64)
     def image(self, i, at_least=None): return Image.fromarray(self.arrays[i]).convert('RGB')
+    def pixels(self, i): return self.arrays[i].shape
 
     @cached_property
     def fingerprint(self): return hashlib.sha256(self.arrays.tobytes()).hexdigest()
@@ -130,73 +144,113 @@ class DigitsPool(Pool):
 # %% ../nbs/05_data.ipynb #e6768175
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm', '.pgm')
 
+# %% ../nbs/05_data.ipynb #e04ad0c3
+def _class_numbers(root, folders, classes):
+    "The class number of each image from its folder's name."
+    order = {c: k for k, c in enumerate(classes)}
+    if strange := sorted(set(folders) - set(order)):
+        raise InputError(f'folder {strange[0]!r} of {root} is not among the {len(order)} classes '
+                         'given; add it to the class list or leave the folder out')
+    return np.array([order[f] for f in folders], dtype=np.int64)
+
+# %% ../nbs/05_data.ipynb #76b48ed7
+def _images_below(root):
+    "Paths of the images below a folder, sorted; hidden ones are left out."
+    found = [Path(os.path.relpath(os.path.join(d, f), root)) for d, _, fs in
+             os.walk(root, followlinks=True) for f in fs if f.lower().endswith(EXTENSIONS)]
+    return sorted(f.as_posix() for f in found if not any(p.startswith('.') for p in f.parts))
+
+# %% ../nbs/05_data.ipynb #8c6bfc65
 class FolderPool(Pool):
     "Images below a folder: flat (no labels) or one sub-folder per class."
 
     def __init__(self, root, classes=None):
         self.root, self.source = Path(root), str(root)
-        found = [os.path.relpath(os.path.join(d, f), self.root) for d, _, fs in os.walk(self.root, followlinks=True)
-                 for f in fs if f.lower().endswith(EXTENSIONS)]
-        self.paths = sorted(Path(f).as_posix() for f in found if not any(part.startswith('.') for part in Path(f).parts))  # hidden ones left out
-        if not self.paths: raise InputError(f'{self.root} holds no images ({" ".join(EXTENSIONS)}); give a folder that does')
+        self.paths = _images_below(self.root)
+        if not self.paths:
+            raise InputError(f'{self.root} holds no images ({" ".join(EXTENSIONS)}); '
+                             'give a folder that does')
         if all('/' in p for p in self.paths):
             top = [p.split('/', 1)[0] for p in self.paths]
             self.classes = tuple(classes) if classes else tuple(sorted(set(top)))
-            order = {c: k for k, c in enumerate(self.classes)}
-            if strange := sorted(set(top) - set(order)):
-                raise InputError(f'folder {strange[0]!r} of {self.root} is not among the {len(order)} classes given; '
-                                 'add it to the class list or leave the folder out')
-            self.labels = np.array([order[t] for t in top], dtype=np.int64)
+            self.labels = _class_numbers(self.root, top, self.classes)
 
     def __len__(self): return len(self.paths)
     def name(self, i): return os.fsencode(self.paths[i]).decode('utf-8', 'backslashreplace')
     def content(self, i): return (self.root / self.paths[i]).read_bytes()
     def files_read(self): return (self.root / p for p in self.paths)
+    def pixels(self, i):
+        with Image.open(self.root / self.paths[i]) as img: return img.size
     def sizes(self):
         try: return self.stamps()[:, 0]
-        except FileNotFoundError as e: raise InputError(f'{e.filename} is not there (a broken link?); bring it back or remove it') from None
+        except FileNotFoundError as e:
+            raise InputError(f'{e.filename} is not there (a broken link?); '
+                             'bring it back or remove it') from None
 
 # %% ../nbs/05_data.ipynb #3abc379d
 def _labels(file, column):
     "A label column as int64. Raises `InputError` for gaps and for anything but whole numbers."
     import pyarrow as pa
-    if column.null_count or not pa.types.is_integer(column.type):
-        raise InputError(f'column label of {file} holds {f"{column.null_count} gaps" if column.null_count else f"{column.type}, not whole numbers"}; give every row a class number, or leave the column out')
+    holds = (f'{column.null_count} gaps' if column.null_count else
+             '' if pa.types.is_integer(column.type) else f'{column.type}, not whole numbers')
+    if holds:
+        raise InputError(f'column label of {file} holds {holds}; '
+                         'give every row a class number, or leave the column out')
     return column.to_numpy().astype(np.int64)
 
+# %% ../nbs/05_data.ipynb #3fd6d2b6
+def _survey(file):
+    "The image column, the rows of each row group, and the labels (or None) of a Parquet file."
+    import pyarrow.parquet as pq
+    try: meta, schema = pq.read_metadata(file), pq.read_schema(file)
+    except Exception as e:
+        raise InputError(f'{file} cannot be read as Parquet ({e}); replace or remove it') from None
+    column = next((c for c in ('image', 'img') if c in schema.names), None)
+    if column is None:
+        raise InputError(f'{file} has no column image or img (it has {", ".join(schema.names)}); '
+                         'rename one')
+    rows = [meta.row_group(g).num_rows for g in range(meta.num_row_groups)]
+    if 'label' not in schema.names: return column, rows, None
+    return column, rows, _labels(file, pq.ParquetFile(file).read(columns=['label'])['label'])
+
+# %% ../nbs/05_data.ipynb #96747d4c
+def _read_group(file, group, column):
+    "Encoded bytes and names of one row group."
+    import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
+    try: table = pq.ParquetFile(file).read_row_group(group, columns=[column])
+    except FileNotFoundError:
+        raise InputError(f'{file} vanished during the run; '
+                         'bring it back, or start again in another folder') from None
+    except (OSError, pa.ArrowException) as e:
+        raise InputError(f'{file} cannot be read as Parquet ({str(e).splitlines()[0]}); '
+                         'replace or remove it') from None
+    col = table[column].combine_chunks()
+    if pa.types.is_struct(col.type):
+        data = pc.struct_field(col, 'bytes')
+        if col.type.get_field_index('path') >= 0: return data, pc.struct_field(col, 'path')
+        col = data
+    return col, pa.nulls(len(col), pa.string())
+
+# %% ../nbs/05_data.ipynb #b0f8b7ed
 class ParquetPool(Pool):
     "Images in one Parquet file or a folder of them, in the Hugging Face image layout."
 
     def __init__(self, path, classes=None):
-        import pyarrow.parquet as pq
         self.source, path = str(path), Path(path)
         self.files = sorted(path.rglob('*.parquet')) if path.is_dir() else [path]
-        self.base, self.classes = path if path.is_dir() else path.parent, tuple(classes) if classes else None
-        groups, labels = [], []
-        for f in self.files:
-            try: meta, schema = pq.read_metadata(f), pq.read_schema(f)
-            except Exception as e: raise InputError(f'{f} cannot be read as Parquet ({e}); replace or remove it') from None
-            column = next((c for c in ('image', 'img') if c in schema.names), None)
-            if column is None: raise InputError(f'{f} has no column image or img (it has {", ".join(schema.names)}); rename one')
-            groups += [(f, g, column, meta.row_group(g).num_rows) for g in range(meta.num_row_groups)]
-            labels.append(_labels(f, pq.ParquetFile(f).read(columns=['label'])['label']) if 'label' in schema.names else None)
-        self.groups = [(f, g, c) for f, g, c, _ in groups]
-        self.starts = np.concatenate([[0], np.cumsum([n for *_, n in groups])]).astype(np.int64)
-        if len(self) == 0: raise InputError(f'{self.source} holds no rows; give a Parquet file with images')
+        self.base = path if path.is_dir() else path.parent
+        self.classes = tuple(classes) if classes else None
+        found = [(f, *_survey(f)) for f in self.files]
+        self.groups = [(f, g, c) for f, c, rows, _ in found for g in range(len(rows))]
+        rows = [n for _, _, rows, _ in found for n in rows]
+        self.starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
+        if len(self) == 0:
+            raise InputError(f'{self.source} holds no rows; give a Parquet file with images')
+        labels = [l for *_, l in found]
         if all(l is not None for l in labels): self.labels = np.concatenate(labels)
-        self._group = lru_cache(maxsize=1)(self._read_group)
+        self._remember()
 
-    def _read_group(self, g):  # (encoded bytes, names) of one row group
-        import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
-        f, k, column = self.groups[g]
-        try: col = pq.ParquetFile(f).read_row_group(k, columns=[column])[column].combine_chunks()
-        except FileNotFoundError: raise InputError(f'{f} vanished during the run; bring it back, or start again in another folder') from None
-        except (OSError, pa.ArrowException) as e: raise InputError(f'{f} cannot be read as Parquet ({str(e).splitlines()[0]}); replace or remove it') from None
-        if pa.types.is_struct(col.type):
-            data = pc.struct_field(col, 'bytes')
-            if col.type.get_field_index('path') >= 0: return data, pc.struct_field(col, 'path')
-            col = data
-        return col, pa.nulls(len(col), pa.string())
+    def _remember(self): self._group = lru_cache(maxsize=1)(lambda g: _read_group(*self.groups[g]))
 
     def _at(self, i):
         if not 0 <= i < len(self): raise IndexError(i)
@@ -204,7 +258,7 @@ class ParquetPool(Pool):
         return self._group(g), int(i - self.starts[g]), g
 
     def __getstate__(self): return {k: v for k, v in self.__dict__.items() if k != '_group'}
-    def __setstate__(self, d): self.__dict__.update(d); self._group = lru_cache(maxsize=1)(self._read_group)
+    def __setstate__(self, d): self.__dict__.update(d); self._remember()
     def __len__(self): return int(self.starts[-1])
     def files_read(self): return self.files
     def content(self, i):
@@ -212,47 +266,69 @@ class ParquetPool(Pool):
         return data[r].as_py() or b''
     def name(self, i):
         (_, names), r, g = self._at(i)
-        return names[r].as_py() or f'{self.groups[g][0].relative_to(self.base).as_posix()}#{self.groups[g][1]}/{r}'
+        file, group, _ = self.groups[g]
+        return names[r].as_py() or f'{file.relative_to(self.base).as_posix()}#{group}/{r}'
     def sizes(self):
         import pyarrow.compute as pc
-        return np.concatenate([pc.binary_length(self._group(g)[0]).to_numpy(zero_copy_only=False) for g in range(len(self.groups))])
+        lengths = (pc.binary_length(self._group(g)[0]) for g in range(len(self.groups)))
+        return np.concatenate([n.to_numpy(zero_copy_only=False) for n in lengths])
 
     @cached_property
     def fingerprint(self):
         "SHA-256 over file names, file sizes and row counts: no image is read."
         h = hashlib.sha256(str(self.starts.tolist()).encode())
-        for f in self.files: h.update(f'{f.relative_to(self.base).as_posix()}\0{f.stat().st_size}\n'.encode())
+        for f in self.files:
+            h.update(f'{f.relative_to(self.base).as_posix()}\0{f.stat().st_size}\n'.encode())
         return h.hexdigest()
 
 # %% ../nbs/05_data.ipynb #d4f275d0
+def _members(file):
+    "The images (name, offset, size) of a tar file, and the label files: key -> (name, text)."
+    images, labels = [], {}
+    try:
+        with tarfile.open(file, 'r:') as tar:
+            for m in tar:
+                if not m.isfile(): continue
+                if m.name.lower().endswith(EXTENSIONS):
+                    images.append((m.name, m.offset_data, m.size))
+                elif m.name.endswith('.cls'):
+                    labels[m.name[:-4]] = (m.name, tar.extractfile(m).read())
+            tar.fileobj.seek(tar.offset)  # where tarfile saw the end: a block of zeros, if it is one
+            if len(end := tar.fileobj.read(512)) < 512 or any(end):
+                raise tarfile.ReadError('it ends in the middle')
+    except (tarfile.TarError, OSError) as e:
+        raise InputError(f'{file} cannot be read as an uncompressed tar ({e}); '
+                         'repair or remove it') from None
+    return images, labels
+
+# %% ../nbs/05_data.ipynb #1aa6d7bd
 class TarPool(Pool):
     "Images in one tar file or a folder of them (WebDataset shards), read in place."
 
     def __init__(self, path, classes=None):
         self.source, path = str(path), Path(path)
         self.files = sorted(path.rglob('*.tar')) if path.is_dir() else [path]
-        self.base, self.classes = path if path.is_dir() else path.parent, tuple(classes) if classes else None
-        self.entries, labels = [], {}  # (file number, member, offset, size); (file number, key) -> class
-        for k, f in enumerate(self.files):
-            try:
-                with tarfile.open(f, 'r:') as tar:
-                    for m in tar:
-                        if m.isfile() and m.name.lower().endswith(EXTENSIONS): self.entries.append((k, m.name, m.offset_data, m.size))
-                        elif m.isfile() and m.name.endswith('.cls'): labels[k, m.name[:-4]] = (m.name, tar.extractfile(m).read())
-                    tar.fileobj.seek(tar.offset)  # where tarfile saw the end: a block of zeros, if it is one
-                    if len(end := tar.fileobj.read(512)) < 512 or any(end): raise tarfile.ReadError('it ends in the middle')
-            except (tarfile.TarError, OSError) as e: raise InputError(f'{f} cannot be read as an uncompressed tar ({e}); repair or remove it') from None
-        if not self.entries: raise InputError(f'{self.source} holds no images ({" ".join(EXTENSIONS)}); give tar shards that do')
-        keys = [(k, n.rsplit('.', 1)[0]) for k, n, *_ in self.entries]
-        if all(k in labels for k in keys): self.labels = np.array([self._class(*labels[k]) for k in keys], dtype=np.int64)
+        self.base = path if path.is_dir() else path.parent
+        self.classes = tuple(classes) if classes else None
+        found = [_members(f) for f in self.files]
+        self.entries = [(k, *m) for k, (images, _) in enumerate(found) for m in images]
+        if not self.entries:
+            raise InputError(f'{self.source} holds no images ({" ".join(EXTENSIONS)}); '
+                             'give tar shards that do')
+        labels = [found[k][1].get(name.rsplit('.', 1)[0]) for k, name, *_ in self.entries]
+        if all(labels): self.labels = np.array([self._class(*l) for l in labels], dtype=np.int64)
 
     def _class(self, name, text):
         try: return int(text)
-        except ValueError: raise InputError(f'label {name} of {self.source} is {text[:20]!r}, not a whole number; repair it, or take the .cls files out') from None
+        except ValueError:
+            raise InputError(f'label {name} of {self.source} is {text[:20]!r}, not a whole number; '
+                             'repair it, or take the .cls files out') from None
 
     def __len__(self): return len(self.entries)
     def files_read(self): return self.files
-    def name(self, i): return f'{self.files[self.entries[i][0]].relative_to(self.base).as_posix()}/{self.entries[i][1]}'
+    def name(self, i):
+        k, name, *_ = self.entries[i]
+        return f'{self.files[k].relative_to(self.base).as_posix()}/{name}'
     def sizes(self): return np.array([e[3] for e in self.entries], dtype=np.int64)
     def content(self, i):
         k, _, offset, size = self.entries[i]
@@ -263,22 +339,32 @@ class DatasetPool(Pool):
     "A Hugging Face `datasets.Dataset` with an image column."
 
     def __init__(self, dataset):
-        if not hasattr(dataset, '__len__') or isinstance(dataset.column_names, dict):
-            raise InputError(f'{type(dataset).__name__} has no rows by number; give a datasets.Dataset (one split, not streaming)')
+        names = dataset.column_names
+        if not hasattr(dataset, '__len__') or isinstance(names, dict):
+            raise InputError(f'{type(dataset).__name__} has no rows by number; '
+                             'give a datasets.Dataset (one split, not streaming)')
         self.dataset, self.source = dataset, f'{type(dataset).__name__} of {len(dataset)} rows'
-        self.column = next((c for c in ('image', 'img') if c in dataset.column_names), None)
-        if self.column is None: raise InputError(f'the dataset has no column image or img (it has {", ".join(dataset.column_names)}); rename one')
-        if 'label' in dataset.column_names: self.labels = np.asarray(dataset['label'], dtype=np.int64)
-        if names := getattr(dataset.features.get('label'), 'names', None): self.classes = tuple(names)
-        feature = dataset.features[self.column]
-        own = dataset.format['type'] == 'custom' or not hasattr(feature, 'decode')  # a transform of the user's makes the images
-        self.encoded = None if own else dataset.with_format(None).cast_column(self.column, replace(feature, decode=False))
+        self.column = next((c for c in ('image', 'img') if c in names), None)
+        if self.column is None:
+            raise InputError(f'the dataset has no column image or img (it has {", ".join(names)}); '
+                             'rename one')
+        if 'label' in names: self.labels = np.asarray(dataset['label'], dtype=np.int64)
+        classes = getattr(dataset.features.get('label'), 'names', None)
+        if classes: self.classes = tuple(classes)
+        self.encoded = self._as_stored(dataset.features[self.column])
+
+    def _as_stored(self, feature):
+        "The dataset without decoding; None where a transform of the user makes the images."
+        made = self.dataset.format['type'] == 'custom' or not hasattr(feature, 'decode')
+        if made: return None
+        return self.dataset.with_format(None).cast_column(self.column, replace(feature, decode=False))
 
     def __len__(self): return len(self.dataset)
     def name(self, i): return str(i)
     def image(self, i, at_least=None):
-        if self.encoded is None: return ImageOps.exif_transpose(self.dataset[int(i)][self.column]).convert('RGB')
-        return super().image(i, at_least)
+        if self.encoded is not None: return super().image(i, at_least)
+        return ImageOps.exif_transpose(self.dataset[int(i)][self.column]).convert('RGB')
+    def pixels(self, i): return self.image(i).size if self.encoded is None else super().pixels(i)
     def content(self, i):
         if self.encoded is None: return np.asarray(self.image(i)).tobytes()
         row = self.encoded[int(i)][self.column]
@@ -286,20 +372,41 @@ class DatasetPool(Pool):
     def sizes(self): return np.zeros(len(self), dtype=np.int64)  # not known without decoding
 
     @cached_property
-    def fingerprint(self): return str(getattr(self.dataset, '_fingerprint', None) or hashlib.sha256(str(self.source).encode()).hexdigest())
+    def fingerprint(self):
+        known = getattr(self.dataset, '_fingerprint', None)
+        return str(known or hashlib.sha256(str(self.source).encode()).hexdigest())
 
 # %% ../nbs/05_data.ipynb #b7eec365
 def read_classes(path) -> tuple:  # the class names in the network's order
     "Read a JSON list of class names."
     try: classes = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as e: raise InputError(f'class list {path} cannot be read ({e}); give a JSON list of names') from None
+    except (OSError, ValueError) as e:
+        raise InputError(f'class list {path} cannot be read ({e}); '
+                         'give a JSON list of names') from None
     if not isinstance(classes, list) or not classes or len(set(map(str, classes))) != len(classes):
         raise InputError(f'class list {path} is not a JSON list of different names; give one')
     return tuple(map(str, classes))
 
 # %% ../nbs/05_data.ipynb #b2fae95f
+def _kind_of_pool(path):
+    "The class of pool that reads a path."
+    kinds = {'.parquet': ParquetPool, '.tar': TarPool}
+    if path.is_file():
+        if path.suffix in kinds: return kinds[path.suffix]
+        raise InputError(f'{path} is a file that is neither Parquet nor tar; '
+                         'give a folder of images, a .parquet or .tar file, or digits')
+    found = {os.path.splitext(f)[1].lower() for *_, files in os.walk(path, followlinks=True)
+             for f in files}
+    shards, images = [s for s in kinds if s in found], found & set(EXTENSIONS)
+    if shards and (len(shards) > 1 or images):
+        beside = ' beside images' if images else ''
+        raise InputError(f'{path} holds {" and ".join(shards)} files{beside}; '
+                         'give a folder with one kind')
+    return kinds[shards[0]] if shards else FolderPool
+
+# %% ../nbs/05_data.ipynb #134ce91c
 def open_pool(
-    source,  # `digits`; a folder of images; Parquet files or tar shards, or a folder of them; a Hugging Face dataset; a `Pool` is passed through
+    source,  # `digits`, a path, a Hugging Face dataset; a `Pool` is passed through
     part: str = 'train',  # which part of the digits: train or val
     classes=None,  # class names in the network's order, where the folders do not hold all of them
 ) -> Pool:
@@ -307,17 +414,10 @@ def open_pool(
     if isinstance(source, Pool): return source
     if hasattr(source, 'column_names'): return DatasetPool(source)
     if str(source) == 'digits': return DigitsPool(part)
-    path = Path(source)
-    if not path.exists(): raise InputError(f'{source} does not exist; give a folder of images, Parquet files, tar shards or digits')
-    kinds = {'.parquet': ParquetPool, '.tar': TarPool}
-    if path.is_file() and path.suffix not in kinds:
-        raise InputError(f'{source} is a file that is neither Parquet nor tar; give a folder of images, a .parquet or .tar file, or digits')
-    if path.is_file(): return kinds[path.suffix](path, classes)
-    found = {os.path.splitext(f)[1].lower() for _, _, files in os.walk(path, followlinks=True) for f in files}
-    shards = [s for s in kinds if s in found]
-    if shards and (len(shards) > 1 or found & set(EXTENSIONS)):
-        raise InputError(f'{source} holds {" and ".join(shards)} files' + (' beside images' if found & set(EXTENSIONS) else '') + '; give a folder with one kind')
-    return kinds[shards[0]](path, classes) if shards else FolderPool(path, classes)
+    if not Path(source).exists():
+        raise InputError(f'{source} does not exist; '
+                         'give a folder of images, Parquet files, tar shards or digits')
+    return _kind_of_pool(Path(source))(source, classes)
 
 # %% ../nbs/05_data.ipynb #d11c1c03
 class PartPool(Pool):
@@ -325,21 +425,27 @@ class PartPool(Pool):
 
     def __init__(self, pool, index):
         self.pool, self.index = pool, np.asarray(index, np.int64)
-        if not len(self.index): raise InputError(f'the part of {pool.source} holds no images; take at least one')
-        if self.index.min() < 0 or self.index.max() >= len(pool): raise InputError(f'position {self.index.max()} is not in {pool.source}, which holds {len(pool)} images; take positions below that')
-        self.source, self.classes = f'{pool.source} ({len(self.index)} of {len(pool)})', pool.classes
+        if not len(self.index):
+            raise InputError(f'the part of {pool.source} holds no images; take at least one')
+        if self.index.min() < 0 or self.index.max() >= len(pool):
+            raise InputError(f'position {self.index.max()} is not in {pool.source}, which holds '
+                             f'{len(pool)} images; take positions below that')
+        self.source, self.classes = f'{pool.source} ({len(index)} of {len(pool)})', pool.classes
         self.labels = None if pool.labels is None else pool.labels[self.index]
 
     def __len__(self): return len(self.index)
     def name(self, i): return self.pool.name(int(self.index[i]))
     def content(self, i): return self.pool.content(int(self.index[i]))
     def image(self, i, at_least=None): return self.pool.image(int(self.index[i]), at_least)
+    def pixels(self, i): return self.pool.pixels(int(self.index[i]))
     def sizes(self): return self.pool.sizes()[self.index]
     def files_read(self): return self.pool.files_read()
 
     @cached_property
-    def fingerprint(self): return hashlib.sha256(self.pool.fingerprint.encode() + self.index.tobytes()).hexdigest()
+    def fingerprint(self):
+        return hashlib.sha256(self.pool.fingerprint.encode() + self.index.tobytes()).hexdigest()
 
+# %% ../nbs/05_data.ipynb #b28d0a75
 def limit_pool(
     pool: Pool,
     n: int = None,  # images to keep, all when None
@@ -357,34 +463,46 @@ class Batch:
     index: np.ndarray  # (B,) int64, positions in the pool
     names: list  # B names
     digests: list  # B digests of the encoded bytes
-    images: torch.Tensor  # (B, 3, H, W) float32
+    images: 'torch.Tensor'  # (B, 3, H, W) float32
     unreadable: list  # (position, name, reason) of the images left out
     labels: np.ndarray = None  # (B,) int64, where they are known
     def __len__(self): return len(self.index)
 
 # %% ../nbs/05_data.ipynb #a4d7cf76
-class _Decoded(torch.utils.data.Dataset):
+def _reason(e, root):
+    "One line for an error that reads the same everywhere: no address in memory, no path of `root`."
+    text = f'{type(e).__name__}: {e}'.splitlines()[0]
+    text = re.sub(r' <_io\.BytesIO object at 0x[0-9a-f]+>', '', text)
+    return text if root is None else text.replace(f'{root}{os.sep}', '')
+
+# %% ../nbs/05_data.ipynb #80688d4e
+class _Decoded:
     "Position -> (position, name, digest, tensor, None) or (position, name, None, None, reason)."
     def __init__(self, pool, preprocess): self.pool, self.preprocess = pool, preprocess
     def __len__(self): return len(self.pool)
     def __getitem__(self, i):
-        i = int(i)
-        try: name = self.pool.name(i)
+        i, pool = int(i), self.pool
+        try: name = pool.name(i)
         except InputError as e: return e  # raised by `load_batches`, outside the worker
-        try: return i, name, image_digest(self.pool.content(i)), self.preprocess(self.pool.image(i, self.preprocess.at_least)), None
+        try:
+            digest = image_digest(pool.content(i))
+            image = self.preprocess(pool.image(i, self.preprocess.at_least))
         except Exception as e:  # Pillow raises a dozen kinds of error for broken bytes
-            return i, name, None, None, _reason(e, getattr(self.pool, 'root', None))
+            return i, name, None, None, _reason(e, getattr(pool, 'root', None))
+        return i, name, digest, image, None
 
-def _reason(e, root):  # one line that reads the same on every machine: no address in memory, no path of the machine
-    text = re.sub(r' <_io\.BytesIO object at 0x[0-9a-f]+>', '', f'{type(e).__name__}: {e}'.splitlines()[0])
-    return text if root is None else text.replace(f'{root}{os.sep}', '')
-
+# %% ../nbs/05_data.ipynb #21bb8623
 def _collate(rows):
+    "A `Batch` of the rows that could be decoded; an `InputError` if one is among them."
+    import torch
     if e := next((r for r in rows if isinstance(r, InputError)), None): return e
-    good, bad = [r for r in rows if r[4] is None], [(r[0], r[1], r[4]) for r in rows if r[4] is not None]
+    good, bad = [r for r in rows if r[4] is None], [r for r in rows if r[4] is not None]
     images = torch.stack([r[3] for r in good]) if good else torch.empty(0, 3, 0, 0)
-    return Batch(np.array([r[0] for r in good], dtype=np.int64), [r[1] for r in good], [r[2] for r in good], images, bad)
+    index = np.array([r[0] for r in good], dtype=np.int64)
+    lost = [(i, name, reason) for i, name, _, _, reason in bad]
+    return Batch(index, [r[1] for r in good], [r[2] for r in good], images, lost)
 
+# %% ../nbs/05_data.ipynb #aefcf199
 def cut(
     indices,  # positions, ascending where `chunk` is given
     batch_size: int,  # images per batch
@@ -394,7 +512,8 @@ def cut(
     if batch_size < 1: raise InputError(f'batch_size={batch_size} is below 1; give at least 1')
     indices = np.asarray(indices)
     edges = np.flatnonzero(np.diff(indices // chunk)) + 1 if chunk else []
-    return [part[k:k + batch_size] for part in np.split(indices, edges) for k in range(0, len(part), batch_size)]
+    parts = np.split(indices, edges)
+    return [p[k:k + batch_size] for p in parts for k in range(0, len(p), batch_size)]
 
 # %% ../nbs/05_data.ipynb #052683c2
 def load_batches(
@@ -406,9 +525,11 @@ def load_batches(
     chunk: int = None,  # no batch crosses a multiple of this position
 ):  # yields `Batch`
     "Read images in order, in batches of `batch_size`, the last one smaller."
+    import torch
     parts = cut(np.arange(len(pool)) if indices is None else indices, batch_size, chunk)
-    loader = torch.utils.data.DataLoader(_Decoded(pool, preprocess), batch_sampler=parts, num_workers=workers, collate_fn=_collate,
-                                         pin_memory=torch.cuda.is_available(), prefetch_factor=4 if workers else None)
+    loader = torch.utils.data.DataLoader(
+        _Decoded(pool, preprocess), batch_sampler=parts, num_workers=workers, collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(), prefetch_factor=4 if workers else None)
     for batch in loader:
         if isinstance(batch, InputError): raise batch
         yield batch if pool.labels is None else replace(batch, labels=pool.labels[batch.index])
@@ -420,5 +541,5 @@ def shared_images(a: Pool, b: Pool) -> list:  # (name in a, name in b), sorted b
     both = np.intersect1d(sa, sb)
     seen = {image_digest(a.content(i)): i for i in np.flatnonzero(np.isin(sa, both))[::-1]}
     seen.pop(image_digest(b''), None)  # a file without a byte is no image
-    pairs = ((seen.get(image_digest(b.content(j))), j) for j in np.flatnonzero(np.isin(sb, both)))
-    return [(a.name(i), b.name(j)) for i, j in pairs if i is not None]
+    mine = ((seen.get(image_digest(b.content(j))), j) for j in np.flatnonzero(np.isin(sb, both)))
+    return [(a.name(i), b.name(j)) for i, j in mine if i is not None]
