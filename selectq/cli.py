@@ -36,7 +36,7 @@ class _Spread(TyperCommand):
 def _argument(metavar, help): return typer.Argument(metavar=metavar, help=help)
 def _option(*names, help, **more): return typer.Option(*names, help=help, **more)
 
-# %% ../nbs/90_cli.ipynb #4499935e
+# %% ../nbs/90_cli.ipynb #99eb272f
 ModelArg = Annotated[str, _argument('MODEL', 'A pytorchcv name, a name of the paper (ResNet18), or digits.')]
 PoolArg = Annotated[str, _argument('POOL', 'Images to choose from: a folder, Parquet files, tar shards, or digits.')]
 ValArg = Annotated[str, _argument('VAL', 'Labelled images to evaluate on: as POOL, with classes.')]
@@ -55,7 +55,7 @@ Unreadable = Annotated[bool, _option(
     '--allow-unreadable', help='Go on when more than 1 % of the images cannot be decoded.')]
 Leak = Annotated[bool, _option('--allow-leak', help='Go on when images of VAL are also in POOL.')]
 
-# %% ../nbs/90_cli.ipynb #bb70bf2a
+# %% ../nbs/90_cli.ipynb #0c0afa7f
 Bits = Annotated[List[str], _option(metavar='BITS...', help='Bit widths, W = A (8 6 4) or W:A (4:8).')]
 FastDecode = Annotated[bool, _option(
     '--fast-decode', help='Decode large JPEGs at a fraction of their size: faster, nearly the same statistics.')]
@@ -88,7 +88,7 @@ Initialisation = Annotated[str, _option(help='Where centroids start: uniform (no
 Seed = Annotated[int, _option(help='Seed of the traversal, or of the draw.')]
 Shuffle = Annotated[bool, _option('--shuffle/--no-shuffle', help="Traverse in random sequence, or in the pool's.")]
 
-# %% ../nbs/90_cli.ipynb #4732a7fb
+# %% ../nbs/90_cli.ipynb #99fdeedc
 _OPTIONS = ('allow_leak', 'allow_unreadable', 'batch_size', 'bits', 'centroids', 'chunk', 'distance', 'edge_bits', 'gamma',
             'granularity', 'initialisation', 'inputs', 'lambda_max', 'lambda_min', 'noise', 'order', 'percentile',
             'random_seeds', 'score_sites', 'seed', 'sets', 'sizes', 'strategy', 'traversals', 'update', 'workers')
@@ -96,7 +96,7 @@ _WORDS = [(r'\bclasses=(\[\.\.\.\])?(?!\S)|\bclasses=\[\.\.\.\]', '--classes FIL
           (r'\bkind=', '--sites '), (r'\bscore_sites:', '--score-sites:'), (r'\bestimators?=', '--ranges '), (r'\bn=(?=-?\d)', '-n '), (r'; give pool\b', '; give --pool'),
           (rf'\b({"|".join(_OPTIONS)})=(True\b)?', lambda m: '--' + m[1].replace('_', '-') + ('' if m[2] else ' '))]
 
-# %% ../nbs/90_cli.ipynb #6665857e
+# %% ../nbs/90_cli.ipynb #66727414
 def _in_options(
     message: str,  # of an `InputError`
 ) -> str:
@@ -108,7 +108,7 @@ def _in_options(
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help='Choose the images to calibrate a quantized network with.')
 
-# %% ../nbs/90_cli.ipynb #f0653588
+# %% ../nbs/90_cli.ipynb #e875bcf0
 def _message(e):
     "What to print of an exception; the exception again where it is no user's fault."
     from selectq.files import InputError
@@ -121,13 +121,28 @@ def _message(e):
     if type(e).__name__ == 'Abort': raise KeyboardInterrupt from None
     raise e
 
-# %% ../nbs/90_cli.ipynb #64adb14e
+# %% ../nbs/90_cli.ipynb #2a59c276
+@contextmanager
+def _notices():
+    "Print notices as lines; what stays in float is said by the commands."
+    from selectq.files import Notice
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+        def show(message, category, *more):
+            if not issubclass(category, Notice): return usual(message, category, *more)
+            if not str(message).startswith('float'): print('selectq:', _in_options(str(message)), file=sys.stderr)
+        warnings.showwarning = show
+        warnings.simplefilter('always', Notice)
+        yield
+
+# %% ../nbs/90_cli.ipynb #5a20e6ae
 def main(
     args: list = None,  # arguments; those of the process when None
 ):
     "Run the command line. Exits with 0, or 2 for input that cannot be used, 130 when interrupted."
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # idle threads sleep: other processes share the cores
-    try: code = app(args, standalone_mode=False)
+    try:
+        with _notices(): code = app(args, standalone_mode=False)
     except Exception as e:
         if message := _message(e): print('selectq: ' + ' '.join(message.split()), file=sys.stderr)
         raise SystemExit(2) from None
@@ -147,7 +162,7 @@ def _refuse(message):
     from selectq.files import InputError
     raise InputError(message)
 
-# %% ../nbs/90_cli.ipynb #c5317b03
+# %% ../nbs/90_cli.ipynb #777a1b02
 def _network(model, weights, device, fast_decode=False, fold=False):
     "The network, with weights, on its device."
     import torch
@@ -162,12 +177,12 @@ def _network(model, weights, device, fast_decode=False, fold=False):
         _refuse(f'device {device} cannot be used ({str(e).splitlines()[0][:80]}); use cpu')
     return net
 
-# %% ../nbs/90_cli.ipynb #f3ff4855
+# %% ../nbs/90_cli.ipynb #1546b9aa
 def _pool(source, part, classes):
     from selectq.data import open_pool, read_classes
     return open_pool(source, part, read_classes(classes) if classes else None)
 
-# %% ../nbs/90_cli.ipynb #c714a44e
+# %% ../nbs/90_cli.ipynb #56f03d1b
 def _bits(values):
     "Pairs from 8 or 4:8."
     from selectq.quantizer import check_bits
@@ -177,13 +192,12 @@ def _bits(values):
         _refuse(f'--bits {" ".join(values)} cannot be read; give whole numbers (8 6 4) or pairs (4:8)')
     return [tuple(map(check_bits, p)) for p in pairs]
 
-# %% ../nbs/90_cli.ipynb #6c192115
+# %% ../nbs/90_cli.ipynb #773a3ced
 def _say_float(meta):
-    "Print which tensors and layers a network keeps in float, if any."
-    left = meta.get('float') or {}
-    several = lambda names: ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')
-    parts = [f'{len(names)} {what} ({several(names)})' for what in ('tensors', 'layers') if (names := left.get(what))]
-    if parts: print(f'left in float: {"; ".join(parts)}')
+    "Print which tensors and weights a network keeps in float, if any."
+    from selectq.sites import float_line
+    left = dict(tensors=[], layers=[]) | (meta.get('float') or {})
+    if any(left.values()): print(float_line(left))
 
 # %% ../nbs/90_cli.ipynb #303c0862
 @contextmanager
@@ -267,12 +281,12 @@ def _write_results(results, path, facts):
     with written_aside(path) as aside: results.to_csv(aside, index=False)
     write_json(path.with_suffix('.json'), facts)
 
-# %% ../nbs/90_cli.ipynb #e9f46c9c
+# %% ../nbs/90_cli.ipynb #a3347409
 def _settings(correct_bias, edge_bits, inputs):
     from selectq.calibration import QuantizationSettings
     return QuantizationSettings(correct_bias, edge_bits, inputs)
 
-# %% ../nbs/90_cli.ipynb #390fa13f
+# %% ../nbs/90_cli.ipynb #2f17f723
 def _facts(net, val, table, **settings):
     "What a run used."
     from selectq.table import versions
@@ -280,7 +294,7 @@ def _facts(net, val, table, **settings):
                 pool=table.meta['pool'], val=dict(source=val.source, fingerprint=val.fingerprint, images=len(val)),
                 settings=settings, versions=versions())
 
-# %% ../nbs/90_cli.ipynb #3faca203
+# %% ../nbs/90_cli.ipynb #168d9aa3
 def _show(results, settings):
     "Print the results, seeds gathered, and the settings where they are not the usual ones."
     from selectq.evaluation import summarise
@@ -338,12 +352,12 @@ class _Plan:
         more = [f'selection_{r.update}_{r.order}.json' for r in self.readings[1:]]
         return ['selection.json', *more, 'results.csv', 'results.json', 'comparison.png']
 
-# %% ../nbs/90_cli.ipynb #2d43cbb7
+# %% ../nbs/90_cli.ipynb #832151d6
 _OUTPUT = re.compile(r'selection(_\w+)?\.json|results\.(csv|json)|comparison\.png')  # names of what a run may write
 
 def _digest(path): return hashlib.sha256(path.read_bytes()).hexdigest()
 
-# %% ../nbs/90_cli.ipynb #e076f764
+# %% ../nbs/90_cli.ipynb #663e6a0d
 class _Outputs:
     "The files of a run in its folder, listed in run.json. Raises `InputError` where others are in the way."
     def __init__(self,
@@ -388,7 +402,7 @@ class _Outputs:
         from selectq.files import write_json
         write_json(self.manifest, dict(run=self.facts, files=self.files))
 
-# %% ../nbs/90_cli.ipynb #b8151402
+# %% ../nbs/90_cli.ipynb #fd3c40a9
 def _check_sites(net, plan):
     "Refuse sites that the network has not, and patterns that none of them fits."
     import torch
@@ -402,7 +416,7 @@ def _check_sites(net, plan):
     at = SimpleNamespace(kind=plan.kind, sites=names, meta=dict(types=getattr(hooks, 'types', None)))
     for reading in plan.readings: scored_sites(at, reading.score_sites)
 
-# %% ../nbs/90_cli.ipynb #513e526f
+# %% ../nbs/90_cli.ipynb #8edfafbd
 def _check_run(net, pool, val, plan, options):
     "Refuse what would fail after the traversal."
     from selectq.data import shared_images
@@ -419,14 +433,14 @@ def _check_run(net, pool, val, plan, options):
         _refuse(f'{len(shared)} images are both in {pool.source} and in {val.source} (first: {shared[0][1]}): a leak; '
                 'take them out of one, or pass allow_leak=True')
 
-# %% ../nbs/90_cli.ipynb #48a6d2bf
+# %% ../nbs/90_cli.ipynb #2a4e78fc
 def _settings_of(plan, options):
     "The settings of a run, for its files."
     return dict(n=plan.n, bits=plan.pairs, sites=plan.kind, ranges=list(plan.estimators), percentile=options.percentile,
                 random_seeds=plan.random_seeds, readings=[asdict(r) for r in plan.readings],
                 fold_batchnorm=plan.folded, **asdict(options.settings))
 
-# %% ../nbs/90_cli.ipynb #3660e66c
+# %% ../nbs/90_cli.ipynb #eae6d1c4
 def _table(net, pool, plan, out, options):
     "The statistics table of a run; no empty folder stays behind where the pool is refused."
     from selectq.files import InputError
@@ -439,7 +453,7 @@ def _table(net, pool, plan, out, options):
         if not there and out.is_dir() and not any(out.iterdir()): out.rmdir()
         raise
 
-# %% ../nbs/90_cli.ipynb #b747a3e5
+# %% ../nbs/90_cli.ipynb #c0e93956
 def _run(net, pool, val, out, plan, **options):
     "Statistics, selections, evaluation; writes stats/ and the files of the plan into out."
     from selectq import evaluation, ranking
@@ -503,7 +517,7 @@ def _paper_network(name, folder, device):
                 'put it there, or leave --weights out for the published ones')
     return _network(name, found, device)
 
-# %% ../nbs/90_cli.ipynb #33afa860
+# %% ../nbs/90_cli.ipynb #131ef097
 @app.command(cls=_Spread)
 def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, table3, table4, fig2, fig6 or fig7.')],
           train: Annotated[str, _option(help='Images to choose from, as POOL.')],
