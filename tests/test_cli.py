@@ -145,7 +145,7 @@ REFUSED = {
     "run digits {broken} {val} --out x -n 5": "2 of 62 --allow-unreadable",
     "run digits {pool} {broken} --out x -n 5": "2 of 62 --allow-unreadable",
     "run digits {pool} {val} --out {file} -n 5": "file",
-    "run digits {pool} {val} --out x -n 5 --ranges ema": "'ema' minmax",
+    "run digits {pool} {val} --out x -n 5 --ranges ema": "'ema' mean-extremes",
     "run digits {pool} {val} --out x -n 5 --score-sites nothing*": "--score-sites 'nothing*'",
     "paper": "EXPERIMENT",
     "paper table1": "--train",
