@@ -36,7 +36,7 @@ class Site:
     high_mean: float  # mean over the images of their largest value
     mean: float  # of all values
     std: float  # of all values, population
-    fn: nn.Module = field(default=None, repr=False)  # the activation function whose output it is, if it maps values one by one
+    fn: nn.Module = field(default=None, repr=False)  # activation function it is the output of, or None
 
 # %% ../nbs/75_estimators.ipynb #ed13d0b4
 def chosen_rows(
