@@ -21,7 +21,7 @@ from selectq.data import load_batches
 from selectq.estimators import aciq_range, chosen_rows, observe, squared_error
 from selectq.estimators import _chosen_batches, _input_hooks
 from selectq.evaluation import standard_error
-from selectq.statistics import inference
+from selectq.sites import inference
 from selectq.studies import Recipe, choose
 
 BITS = 4  # of the squared errors
