@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Inputs', 'Ranges', 'table_ranges', 'pass_ranges', 'quantized_weights', 'swapped', 'edge_layers',
-           'QuantizationSettings', 'network_weights', 'site_bits', 'per_site', 'activation_quantizer', 'quantized']
+           'QuantizationSettings', 'network_weights', 'per_site', 'site_bits', 'activation_quantizer', 'quantized']
 
 # %% ../nbs/70_calibration.ipynb #484e00c8
 from contextlib import ExitStack, contextmanager
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from .data import InputError
+from .files import InputError
 from .models import as_network
 from .quantizer import check_bits, fake_quantize_channels, fake_quantizer
 from .ranking import Selection, check_selection
-from .sites import LAYERS, SiteHooks, find_sites, inference
+from .sites import SiteHooks, find_sites, inference, layer_weights
 from .statistics import batch_statistics
 from .table import StatisticsTable
 
@@ -28,14 +28,17 @@ from .table import StatisticsTable
 class Ranges:
     "The range [alpha, beta] of every site."
     sites: list  # names in call order
-    kind: str  # activation, output or input
+    kind: str  # activation, relu, output or input
     alpha: np.ndarray  # (sites,) float32, <= 0
     beta: np.ndarray  # (sites,) float32, >= 0
     estimator: str = 'minmax'  # how they were found
-    def __repr__(self): return f'Ranges({self.estimator}: {len(self.sites)} {self.kind} sites, widest [{self.alpha.min():.3g}, {self.beta.max():.3g}])'
+    def __repr__(self):
+        widest = f'[{self.alpha.min():.3g}, {self.beta.max():.3g}]'
+        return f'Ranges({self.estimator}: {len(self.sites)} {self.kind} sites, widest {widest})'
 
 def _with_zero(sites, kind, low, high):
-    return Ranges(sites, kind, np.minimum(low, 0).astype(np.float32), np.maximum(high, 0).astype(np.float32))
+    low, high = np.minimum(low, 0), np.maximum(high, 0)
+    return Ranges(sites, kind, low.astype(np.float32), high.astype(np.float32))
 
 # %% ../nbs/70_calibration.ipynb #da04431a
 def table_ranges(
@@ -43,73 +46,90 @@ def table_ranges(
     selection: Selection = None,  # chosen from this table; the whole pool when None
 ) -> Ranges:
     "Min/max ranges of a selection, read from the table: no forward pass."
-    rows = slice(None) if selection is None else check_selection(selection, table)
-    return _with_zero(table.sites, table.kind, table.stats[rows, :, 2].min(0), table.stats[rows, :, 3].max(0))
+    stats = table.stats if selection is None else table.stats[check_selection(selection, table)]
+    return _with_zero(table.sites, table.kind, stats[..., 2].min(0), stats[..., 3].max(0))
 
 # %% ../nbs/70_calibration.ipynb #0cbd5942
 def pass_ranges(
     net,  # a `Network` or `nn.Module`
     batches,  # iterable of (B, C, H, W) tensors
-    kind: str,  # activation, output or input
+    kind: str,  # activation, relu, output or input
     sites: list,  # names expected, in call order
 ) -> Ranges:
     "Min/max ranges by a forward pass over the images themselves."
+    if not sites: raise InputError(f'sites={sites!r} names none; give those of find_sites')
     module = as_network(net).module
-    with inference(module): stats = np.concatenate([batch_statistics(module, x, kind, sites) for x in batches])
+    with inference(module):
+        stats = np.concatenate([batch_statistics(module, x, kind, sites) for x in batches])
     return _with_zero(sites, kind, stats[..., 2].min(0), stats[..., 3].max(0))
 
 # %% ../nbs/70_calibration.ipynb #43828ac1
+def _by_output(m, w):
+    "A weight of m with output channels first, (out, in / groups, ...); applied twice, as stored."
+    if not isinstance(m, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)): return w
+    a, (b, *kernel), g = len(w), w.shape[1:], m.groups
+    return w.reshape(g, a // g, b, *kernel).transpose(1, 2).reshape(g * b, a // g, *kernel)
+
+# %% ../nbs/70_calibration.ipynb #d5bdecdb
+def _quantized_weight(m, w, bits, correct_bias):
+    "A weight of module m through Eq. 1; with correct_bias, W_q - mean(W_q) + mean(W) per channel."
+    rows = _by_output(m, w.detach())  # (out, ...)
+    q = fake_quantize_channels(rows, bits)
+    if correct_bias:
+        shape = -1, *[1] * (rows.dim() - 1)  # (out, 1, ...)
+        mean = lambda v: v.double().flatten(1).mean(1).view(shape)
+        q = (q.double() - mean(q) + mean(rows)).to(w.dtype)
+    last = torch.channels_last if w.dim() == 4 else torch.contiguous_format
+    kept = not w.is_contiguous() and w.is_contiguous(memory_format=last)
+    return _by_output(m, q).contiguous(memory_format=last if kept else torch.contiguous_format)
+
+# %% ../nbs/70_calibration.ipynb #41ae1d39
 def quantized_weights(
     module: nn.Module,
     bits: int,  # 2 to 16
     correct_bias: bool = False,  # put the mean of each channel back
     layer_bits: dict = None,  # layer name -> bits, for layers that differ
-) -> dict:  # parameter -> quantized tensor; a weight that two layers share is there once, with the larger bits
-    "Fake-quantized weights of every convolution and linear layer, one range per output channel."
-    layers = {name: m for name, m in module.named_modules() if isinstance(m, LAYERS)}
-    if computed := [name for name, m in layers.items() if not isinstance(m.weight, nn.Parameter)]:
-        raise InputError(f'the weight of layer {computed[0]} is computed from other parameters; make it one (torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm)')
+) -> dict:  # parameter -> quantized tensor; one that layers share has the largest of their bits
+    "Fake-quantized weights of every layer (`layer_weights`), one range per output channel."
     check_bits(bits)
-    weights = {}
-    for name, m in layers.items(): weights[m.weight] = max(weights.get(m.weight, 0), (layer_bits or {}).get(name, bits))
-    return {w: _quantized_weight(w, n, correct_bias).contiguous(memory_format=_format(w)) for w, n in weights.items()}
-
-def _quantized_weight(w, bits, correct_bias):
-    "A weight through Eq. 1; with correct_bias, W_q - mean(W_q) + mean(W) per output channel."
-    q = fake_quantize_channels(w, bits)
-    if not correct_bias: return q
-    mean = lambda v: v.detach().double().flatten(1).mean(1).view(-1, *[1] * (v.dim() - 1))  # (out, 1, ...)
-    return (q.double() - mean(q) + mean(w)).to(w.dtype)
-
-def _format(w):
-    channels_last = w.dim() == 4 and not w.is_contiguous() and w.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last else torch.contiguous_format
+    found, holder, most = layer_weights(module), {}, {}
+    for name, (m, w) in found.items():
+        layer = name.rpartition('.')[0]
+        if not isinstance(w, nn.Parameter):
+            raise InputError(f'the weight of layer {layer} is computed from other parameters; make '
+                             'it one (torch.nn.utils.parametrize.remove_parametrizations, or '
+                             'remove_weight_norm)')
+        holder.setdefault(w, m)
+        most[w] = max(most.get(w, 0), (layer_bits or {}).get(layer, bits))
+    return {w: _quantized_weight(holder[w], w, n, correct_bias) for w, n in most.items()}
 
 # %% ../nbs/70_calibration.ipynb #7a0ddd4a
 @contextmanager
 def swapped(
     weights: dict,  # parameter -> tensor to use in its place
 ):
-    "The given tensors in place of the parameters' own inside; the own ones back after."
-    own = {p: p.data for p in weights}
+    "The given tensors in place of the parameters' inside; the parameters' back after."
+    there = {p: p.data for p in weights}
     try:
         for p, w in weights.items(): p.data = w
         yield
     finally:
-        for p, w in own.items(): p.data = w
+        for p, w in there.items(): p.data = w
 
 # %% ../nbs/70_calibration.ipynb #9b2b3331
 def edge_layers(
     net,  # a `Network` or `nn.Module`
-    example: torch.Tensor = None,  # (B, C, H, W) a batch to send through; zeros of the network's input shape when None
+    example: torch.Tensor = None,  # (B, C, H, W) a batch to send through; zeros when None
 ) -> tuple:  # names
     "The convolution or linear layers that are called first and last."
     net = as_network(net)
     x = torch.zeros(2, *net.in_shape) if example is None else example
     try: names = find_sites(net.module, 'input', x.to(next(net.module.parameters()).device))
     except RuntimeError as e:
-        raise InputError(f'a batch of shape {tuple(x.shape)} does not pass through {net.name} ({str(e).splitlines()[0][:80]}); give example, a batch that does') from None
-    return tuple(name.split(':')[0] for name in (names[0], names[-1]))  # conv:2 is the second call of conv
+        why = str(e).splitlines()[0][:80]
+        raise InputError(f'a batch of shape {tuple(x.shape)} does not pass through {net.name} '
+                         f'({why}); give example, a batch that does') from None
+    return names[0].split(':')[0], names[-1].split(':')[0]  # conv:2 is the second call of conv
 
 # %% ../nbs/70_calibration.ipynb #3ceb1e66
 Inputs = Literal['float', 'quantized']
@@ -118,11 +138,14 @@ Inputs = Literal['float', 'quantized']
 class QuantizationSettings:
     "How to quantize, beside bits and ranges. Raises `InputError` for what cannot be used."
     correct_bias: bool = False  # put the mean of each channel's weights back
-    edge_bits: int = None  # 2 to 16, least bits of the first and the last layer; as the others when None
-    inputs: Inputs = 'float'  # what a site gets while its range is looked for: values of the float network, or of the network quantized so far
+    edge_bits: int = None  # 2 to 16, least bits of the first and the last layer; none when None
+    inputs: Inputs = 'float'  # ranges from the float network, or from the one quantized so far
     def __post_init__(self):
-        if not isinstance(self.correct_bias, bool): raise InputError(f'correct_bias={self.correct_bias!r} cannot be used; give True or False')
-        if self.inputs not in get_args(Inputs): raise InputError(f'inputs={self.inputs!r} is unknown; use {", ".join(get_args(Inputs))}')
+        if not isinstance(self.correct_bias, bool):
+            raise InputError(f'correct_bias={self.correct_bias!r} is unknown; give True or False')
+        if self.inputs not in get_args(Inputs):
+            allowed = ', '.join(get_args(Inputs))
+            raise InputError(f'inputs={self.inputs!r} is unknown; use {allowed}')
         try: self.edge_bits is None or check_bits(self.edge_bits)
         except InputError as e: raise InputError(f'edge_{e}') from None
 
@@ -137,9 +160,21 @@ def network_weights(
     net = as_network(net)
     if bits == 32: return {}
     edges = edge_layers(net, example) if settings.edge_bits else ()
-    return quantized_weights(net.module, bits, settings.correct_bias, {name: max(bits, settings.edge_bits) for name in edges})
+    more = {name: max(bits, settings.edge_bits) for name in edges}
+    return quantized_weights(net.module, bits, settings.correct_bias, more)
 
 # %% ../nbs/70_calibration.ipynb #30810b2b
+def per_site(
+    bits,  # one number, or one per site: each 2 to 16
+    n: int,  # sites
+) -> list:  # of n numbers
+    "Bits of each site. Raises `InputError` for what cannot be used."
+    try: each = np.broadcast_to(bits, n).tolist()
+    except ValueError:
+        raise InputError(f'{len(bits)} bit widths for {n} sites; give one or {n}') from None
+    return [check_bits(b) for b in each]
+
+# %% ../nbs/70_calibration.ipynb #4754987a
 def site_bits(
     at,  # what has sites: `Ranges` or a `StatisticsTable`
     bits: int,  # of the activations, 2 to 16
@@ -147,25 +182,18 @@ def site_bits(
 ) -> list:  # bits of each site
     "The bits of every site under these settings."
     each = per_site(bits, len(at.sites))
-    if settings.edge_bits and at.kind != 'activation': each[0] = each[-1] = max(bits, settings.edge_bits)
+    if settings.edge_bits and at.kind in ('output', 'input'):
+        each[0] = each[-1] = max(bits, settings.edge_bits)
     return each
 
 # %% ../nbs/70_calibration.ipynb #6ffcedf2
-def per_site(
-    bits,  # one number, or one per site: each 2 to 16
-    n: int,  # sites
-) -> list:  # of n numbers
-    "Bits of each site. Raises `InputError` for what cannot be used."
-    try: each = np.broadcast_to(bits, n).tolist()
-    except ValueError: raise InputError(f'{len(bits)} bit widths for {n} sites; give one, or one per site') from None
-    return [check_bits(b) for b in each]
-
 def activation_quantizer(
     ranges: Ranges,
     bits,  # 2 to 16, one number or one per site
 ):  # (k, x) -> x quantized at site k, for `SiteHooks`
-    "One fused fake quantization per site (Eq. 1). Outputs are overwritten, as nobody else has them yet; inputs may be read elsewhere and are not."
-    quantizers = [fake_quantizer(float(a), float(b), n) for a, b, n in zip(ranges.alpha, ranges.beta, per_site(bits, len(ranges.alpha)))]
+    "One fused fake quantization per site (Eq. 1). Outputs are overwritten; inputs are not."
+    each = zip(ranges.alpha.tolist(), ranges.beta.tolist(), per_site(bits, len(ranges.alpha)))
+    quantizers = [fake_quantizer(*e) for e in each]
     inplace = ranges.kind != 'input'
     return lambda k, x: quantizers[k](x, inplace)
 
@@ -176,17 +204,18 @@ def quantized(
     ranges: Ranges,  # of the activations
     w_bits: int,  # weights, 2 to 16; 32 leaves them float
     a_bits: int,  # activations, 2 to 16; 32 leaves them float
-    weights: dict = None,  # of `network_weights`, when they are at hand already
+    weights: dict = None,  # of `network_weights`; made here when None
     *,
     settings: QuantizationSettings = QuantizationSettings(),  # bias correction, edge bits
     example: torch.Tensor = None,  # a batch that shows the order of the layers, see `edge_layers`
 ):
-    "Inside, the network computes with quantized weights and activations, in eval mode and without gradients."
+    "Inside, the network computes with quantized weights and activations, without gradients."
     net = as_network(net)
-    module = net.module
     if weights is None: weights = network_weights(net, w_bits, settings, example)
     with ExitStack() as stack:
-        stack.enter_context(inference(module))
+        stack.enter_context(inference(net.module))
         stack.enter_context(swapped(weights))
-        if a_bits != 32: stack.enter_context(SiteHooks(module, ranges.kind, activation_quantizer(ranges, site_bits(ranges, a_bits, settings)), ranges.sites))
-        yield module
+        if a_bits != 32:
+            quantizer = activation_quantizer(ranges, site_bits(ranges, a_bits, settings))
+            stack.enter_context(SiteHooks(net.module, ranges.kind, quantizer, ranges.sites))
+        yield net.module

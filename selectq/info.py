@@ -6,52 +6,96 @@
 __all__ = ['extreme_images', 'site_ranges', 'table_info']
 
 # %% ../nbs/35_info.ipynb #273aa2bd
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from .sites import float_line
 from .table import StatisticsTable, load_table
 
 # %% ../nbs/35_info.ipynb #76136876
 def extreme_images(
     table: StatisticsTable,
     n: int = 10,  # images to name
-) -> pd.DataFrame:  # index, name, site, times: range at the site over the site's median range, widest first
-    "The images with the widest activation ranges, and where."
+) -> pd.DataFrame:  # index, name, site, times; widest first
+    "The images with the widest activation ranges, and where: times the site's median range."
     width = table.stats[..., 3] - table.stats[..., 2]
     times = width / np.maximum(np.median(width, axis=0), np.finfo(np.float32).tiny)
     rows = np.argsort(-times.max(1), kind='stable')[:n]
-    return pd.DataFrame({'index': table.index[rows], 'name': table.names.take(rows).to_pylist(), 'site': [table.sites[k] for k in times[rows].argmax(1)], 'times': times[rows].max(1)})
+    names, sites = table.names.take(rows).to_pylist(), np.array(table.sites, object)
+    return pd.DataFrame({'index': table.index[rows], 'name': names,
+                         'site': sites[times[rows].argmax(1)], 'times': times[rows].max(1)})
 
 # %% ../nbs/35_info.ipynb #7ddb4f0d
 def site_ranges(
     table: StatisticsTable,
-) -> pd.DataFrame:  # site; mean and std over all values; median of the images' maxima; lowest min and highest max
+) -> pd.DataFrame:  # site, mean, std, min, median max, max
     "What each site sees over the pool, in units of the activation."
     mean, std, low, high = (table.stats[..., k].astype(np.float64) for k in range(4))
     pooled = mean.mean(0)
-    return pd.DataFrame({'site': table.sites, 'mean': pooled, 'std': np.sqrt((std ** 2).mean(0) + ((mean - pooled) ** 2).mean(0)),
-                         'min': low.min(0), 'median max': np.median(high, axis=0), 'max': high.max(0)})
+    spread = np.sqrt((std ** 2).mean(0) + ((mean - pooled) ** 2).mean(0))  # over all values
+    return pd.DataFrame({'site': table.sites, 'mean': pooled, 'std': spread, 'min': low.min(0),
+                         'median max': np.median(high, axis=0), 'max': high.max(0)})
 
 # %% ../nbs/35_info.ipynb #a9dda382
+def _some(things, n=3):
+    "The first n of a list, and how many more."
+    more = f' and {len(things) - n} more' if len(things) > n else ''
+    return ', '.join(str(t) for t in things[:n]) + more
+
+# %% ../nbs/35_info.ipynb #224c5591
+def _made_lines(meta):
+    "Device and versions of a table, and the mixture where parts differ."
+    first = dict(parts=[], versions=meta.get('versions', {}), device=meta.get('device', 'unknown'))
+    made = meta.get('made') or [first]
+    lines = ['versions    ' + ', '.join(f'{k} {v}' for k, v in made[0]['versions'].items())]
+    if len(made) == 1: return [f'device      {made[0]["device"]}', *lines]
+    names = dict.fromkeys(k for m in made for k in m['versions'])
+    differ = [k for k in names if len({m['versions'].get(k) for m in made}) > 1]
+    def one(m):
+        said = [f'on {m["device"]}', *(f'{k} {m["versions"].get(k)}' for k in differ)]
+        return f'part{"s" * (len(m["parts"]) > 1)} {_some(m["parts"])} {", ".join(said)}'
+    return [*lines, 'mixture     ' + '; '.join(one(m) for m in made)]
+
+# %% ../nbs/35_info.ipynb #4129e62f
+def _site_lines(table):
+    "How many sites of which class, and what stays float where the table says it."
+    types = Counter(table.meta.get('types') or [])
+    said = ', '.join(f'{n} {t}' for t, n in types.most_common() if t)
+    lines = [f'sites       {len(table.sites)} {table.kind}' + (f': {said}' if said else '')]
+    if 'float' in table.meta: lines.append('float       ' + float_line(table.meta['float']))
+    return lines
+
+# %% ../nbs/35_info.ipynb #c7747c2b
+def _image_lines(table, n):
+    "How many images, and those that could not be read."
+    lost = table.meta['unreadable']
+    more = [f'  and {len(lost) - n} more'] if len(lost) > n else []
+    return [f'images      {len(table):,} with statistics, {len(lost)} unreadable',
+            *(f'  {u["name"]}: {u["reason"]}' for u in lost[:n]), *more]
+
+# %% ../nbs/35_info.ipynb #1f592452
 def table_info(
     folder,  # of a statistics table
     n: int = 10,  # extreme images to name
 ) -> str:  # one page of text
     "What a table holds, where it comes from, and what stands out in it."
     folder, table = Path(folder), load_table(folder)
-    m, size = table.meta, sum(p.stat().st_size for p in folder.iterdir())
+    m, parts = table.meta, len(list(folder.glob('part-*.parquet')))
+    p, size = m['preprocess'], sum(f.stat().st_size for f in folder.iterdir()) / 1e6
+    draft = ', fast decode' if p.get('draft') else ''
+    waiting = m['waiting'] / max(m['seconds'], 1e-9)
     show = lambda df: df.to_string(index=False, float_format='%.3g')
-    lost = ''.join(f'\n  {u["name"]}: {u["reason"]}' for u in m['unreadable'][:n]) + (f'\n  and {len(m["unreadable"]) - n} more' if len(m['unreadable']) > n else '')
-    p, v = m['preprocess'], m['versions']
     return '\n'.join([
         f'network     {m["network"]}, weights {m["weights"][:16]}',
         f'pool        {m["pool"]["source"]}, fingerprint {str(m["pool"]["fingerprint"])[:16]}',
-        f'images      {len(table):,} with statistics, {len(m["unreadable"])} unreadable{lost}',
-        f'sites       {len(table.sites)} {table.kind}',
-        f'made with   resize {p["resize"]}, crop {p["crop"]}{", fast decode" if p.get("draft") else ""}, batches of {m["batch_size"]}, on {m["device"]}, in {m["seconds"]:.0f} s ({m["waiting"] / max(m["seconds"], 1e-9):.0%} waiting for images)',
-        f'versions    ' + ', '.join(f'{k} {x}' for k, x in v.items()),
-        f'size        {size / 1e6:.1f} MB in {len(list(folder.glob("part-*.parquet")))} parts, table hash {table.hash[:16]}',
+        *_image_lines(table, n), *_site_lines(table),
+        f'made with   resize {p["resize"]}, crop {p["crop"]}{draft}, batches of {m["batch_size"]}, '
+        f'in {m["seconds"]:.0f} s ({waiting:.0%} waiting for images)',
+        *_made_lines(m),
+        f'size        {size:.1f} MB in {parts} parts, table hash {table.hash[:16]}',
         '', 'ranges over the pool', show(site_ranges(table)),
-        '', f'the {min(n, len(table))} most extreme images: widest range at a site, in multiples of its median', show(extreme_images(table, n))])
+        '', f'the {min(n, len(table))} most extreme images: widest range at a site, in multiples '
+        'of its median', show(extreme_images(table, n))])

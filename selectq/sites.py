@@ -250,6 +250,15 @@ def _products():
     found = (getattr(space, n, None) for space in (F, torch, torch.Tensor) for n in names.split())
     return frozenset(f for f in found if f is not None)
 
+# %% ../nbs/30_sites.ipynb #89cc59f1
+@cache
+def _shape_only():
+    "The functions that read the shape of a tensor and none of its values."
+    names = 'zeros ones empty full rand randn'.split()
+    found = [getattr(torch, f'{n}_like') for n in names]
+    found += [getattr(torch.Tensor, f'new_{n}') for n in (*names[:4], 'tensor')]
+    return frozenset(found)
+
 # %% ../nbs/30_sites.ipynb #5be1abce
 def _tensors(value):
     "The tensors in nested lists, tuples and dicts."
@@ -257,7 +266,7 @@ def _tensors(value):
     elif isinstance(value, (list, tuple, dict)):
         for v in value.values() if isinstance(value, dict) else value: yield from _tensors(v)
 
-# %% ../nbs/30_sites.ipynb #ce387dd8
+# %% ../nbs/30_sites.ipynb #272a8f0f
 class _Trace(TorchFunctionMode):
     "Follows the outputs of layers through a forward pass: which reach another layer in float."
     def __init__(self, module):
@@ -324,7 +333,8 @@ class _Trace(TorchFunctionMode):
         out = func(*args, **(kwargs or {}))
         inputs = list(_tensors((args, kwargs or {})))
         if not inputs: return out
-        origins = self._product(func, inputs) if func in _products() else self._union(inputs)
+        if func in _products(): origins = self._product(func, inputs)
+        else: origins = frozenset() if func in _shape_only() else self._union(inputs)
         if origins is None: return out
         self.mark(out, origins)
         target = inputs[0]
@@ -334,7 +344,7 @@ class _Trace(TorchFunctionMode):
             if base is not None: self.mark(base, origins | self.origins.get(base, frozenset()))
         return out
 
-# %% ../nbs/30_sites.ipynb #6d1c6ef0
+# %% ../nbs/30_sites.ipynb #5ffe28b7
 @dataclass(frozen=True)
 class Coverage:
     "What is quantized in a network and what stays float."
@@ -344,9 +354,9 @@ class Coverage:
     tensors: dict  # layer whose output stays float -> the layers that read it
     layers: list  # weights that stay float
     def __repr__(self):
-        return f'Coverage({len(self.sites)} {self.kind} sites; {float_line(vars(self))})'
+        return f'Coverage({len(self.sites)} {self.kind} sites; float: {float_line(vars(self))})'
 
-# %% ../nbs/30_sites.ipynb #7e179add
+# %% ../nbs/30_sites.ipynb #9db78ee1
 def float_line(
     unquantized: dict,  # tensors, layers: names, as `unquantized` returns them
 ) -> str:
@@ -354,9 +364,10 @@ def float_line(
     def some(names):
         names = list(names)
         return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
-    counted = {'outputs that layers read': unquantized['tensors'], 'weights': unquantized['layers']}
-    said = [f'{len(names)} {what} ({some(names)})' for what, names in counted.items() if names]
-    return f'float: {", ".join(said)}' if said else 'nothing stays float'
+    t, w = unquantized['tensors'], unquantized['layers']
+    said = [f'{len(t)} output{"s" * (len(t) > 1)} between layers ({some(t)})'] if t else []
+    if w: said.append(f'{len(w)} weight{"s" * (len(w) > 1)} ({some(w)})')
+    return ', '.join(said) or 'nothing'
 
 # %% ../nbs/30_sites.ipynb #3def3d2b
 def coverage(
