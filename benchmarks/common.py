@@ -38,7 +38,8 @@ def peak_memory(*args):
     "Peak resident memory in MB and seconds of a Python command, children included."
     code = ('import resource, subprocess, sys, time; t = time.perf_counter(); subprocess.run([sys.executable, *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL); '
             'print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, time.perf_counter() - t)')
-    out = subprocess.run([sys.executable, '-c', code, *map(str, args)], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run([sys.executable, '-c', code, *map(str, args)], check=True,
+                         capture_output=True, text=True).stdout
     return tuple(map(float, out.split()))
 
 

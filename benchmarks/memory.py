@@ -35,13 +35,18 @@ def generated_pool(folder, n):
 def write_generated(folder, images, sites, chunk=1024):
     "A generated table in the layout of `selectq stats`."
     table = generated_table(images, sites)
-    meta = dict(format=1, network='generated', weights='0' * 64, kind='activation', sites=table.sites, preprocess=dict(resize=256, crop=224), batch_size=32, chunk=chunk, noise=dict(images=100, seed=0),
+    meta = dict(format=1, network='generated', weights='0' * 64, kind='activation',
+                sites=table.sites, preprocess=dict(resize=256, crop=224), batch_size=32,
+                chunk=chunk, noise=dict(images=100, seed=0),
                 pool=dict(source='generated', fingerprint='', images=images))
     meta |= dict(settings=_settings_hash(meta), complete=True, unreadable=[], images=images)
     folder.mkdir(); write_json(folder / 'meta.json', meta)
     def part(path, c, rows, stats):
-        batch = Batch(rows, [f'n{i // 1300:08d}/n{i // 1300:08d}_{i}.JPEG' for i in rows], [hashlib.blake2b(b'%d' % i, digest_size=8).hexdigest() for i in rows], None, [], rows // 1300)
-        _write_part(path, [batch], [stats], table.sites, dict(settings=meta['settings'], chunk=c, rows=len(rows), unreadable=[]))
+        batch = Batch(rows, [f'n{i // 1300:08d}/n{i // 1300:08d}_{i}.JPEG' for i in rows],
+                      [hashlib.blake2b(b'%d' % i, digest_size=8).hexdigest() for i in rows], None,
+                      [], rows // 1300)
+        _write_part(path, [batch], [stats], table.sites, dict(settings=meta['settings'], chunk=c,
+                                                              rows=len(rows), unreadable=[]))
     for c in range(-(-images // chunk)):
         rows = np.arange(c * chunk, min(c * chunk + chunk, images))
         part(_part(folder, c), c, rows, table.stats[rows])
@@ -54,13 +59,17 @@ def main(pools, images, sites):
     with tempfile.TemporaryDirectory() as d:
         for n in pools:
             pool, out = generated_pool(Path(d) / f'pool{n}', n), Path(d) / f'stats{n}'
-            mb, s = peak_memory('-m', 'selectq.cli', 'stats', 'digits', pool, '--out', out, '--workers', 0)
-            rows.append(dict(command='stats', images=n, sites=7, peak_mb=mb, seconds=s, table_mb=sum(p.stat().st_size for p in out.iterdir()) / 1e6))
+            mb, s = peak_memory('-m', 'selectq.cli', 'stats', 'digits', pool, '--out', out,
+                                '--workers', 0)
+            rows.append(dict(command='stats', images=n, sites=7, peak_mb=mb, seconds=s,
+                             table_mb=sum(p.stat().st_size for p in out.iterdir()) / 1e6))
     with tempfile.TemporaryDirectory() as d:
         size = write_generated(Path(d) / 'stats', images, sites)
-        mb, s = peak_memory('-m', 'selectq.cli', 'select', Path(d) / 'stats', '-n', 1000, '--out', Path(d) / 'selection.json')
+        mb, s = peak_memory('-m', 'selectq.cli', 'select', Path(d) / 'stats', '-n', 1000, '--out',
+                            Path(d) / 'selection.json')
         assert json.loads((Path(d) / 'selection.json').read_text())['n'] == 1000
-        rows.append(dict(command='select', images=images, sites=sites, peak_mb=mb, seconds=s, table_mb=size))
+        rows.append(dict(command='select', images=images, sites=sites, peak_mb=mb, seconds=s,
+                         table_mb=size))
     save(rows, 'memory')
 
 

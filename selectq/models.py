@@ -130,7 +130,7 @@ def as_network(
     return Network(name or type(net).__name__, net, preprocess or default_preprocess(net), guessed)
 
 # %% ../nbs/10_models.ipynb #eec02602
-def _short_side(pool, n=9):
+def _short_side(pool, n=5):
     "Median short side in pixels of a few images all over a pool, None if none can be read."
     sides = []
     for i in np.unique(np.linspace(0, len(pool) - 1, n).round().astype(int)):

@@ -10,7 +10,8 @@ from conftest import call, finish, start, write_digits
 
 from selectq.table import load_table
 
-STATS = "stats digits {pool} --out {out} --batch-size 1 --chunk 1 --noise 10 --workers {workers}"  # one image, one part: seconds for 300
+# one image, one part: seconds for 300
+STATS = "stats digits {pool} --out {out} --batch-size 1 --chunk 1 --noise 10 --workers {workers}"
 RUN = "run digits {pool} {val} --out {out} -n 10 --bits 4 --random-seeds 1 --workers 0"
 
 
@@ -40,8 +41,10 @@ def stop(process, out, number, parts=10):
 def test_interrupted(workers, pool, uninterrupted, tmp_path):
     """Ctrl-C: exit code 130 and one line. The parts so far are whole, and the same command makes only the others."""
     out = tmp_path / "stats"
-    code, printed, err = stop(start(STATS, tmp_path, pool=pool, out=out, workers=workers), out, signal.SIGINT)
-    assert (code, printed) == (130, "") and err.startswith("selectq: interrupted") and err.count("\n") == 1, err
+    code, printed, err = stop(start(STATS, tmp_path, pool=pool, out=out, workers=workers), out,
+                              signal.SIGINT)
+    assert (code, printed) == (130,
+                               "") and err.startswith("selectq: interrupted") and err.count("\n") == 1, err
     parts = {p.name: p.stat().st_mtime_ns for p in out.glob("part-*")}
     assert 10 <= len(parts) < 300 and not json.loads((out / "meta.json").read_text())["complete"]
     assert not [p.name for p in out.iterdir() if p.name.startswith(".")]
@@ -55,7 +58,8 @@ def test_killed(pool, uninterrupted, tmp_path):
     """SIGKILL in the middle, twice: the same command ends with the same table."""
     out = tmp_path / "stats"
     for parts in (5, 60):
-        code, *_ = stop(start(STATS, tmp_path, pool=pool, out=out, workers=0), out, signal.SIGKILL, parts)
+        code, *_ = stop(start(STATS, tmp_path, pool=pool, out=out, workers=0), out, signal.SIGKILL,
+                        parts)
         assert code == -signal.SIGKILL and len(list(out.glob("part-*"))) < 300
     assert call(STATS, pool=pool, out=out, workers=0)[0] == 0
     assert load_table(out).hash == uninterrupted.hash
@@ -84,8 +88,12 @@ def test_run_interrupted(pool, world, tmp_path, monkeypatch):
     assert call(RUN, out=tmp_path / "report", **places)[0] == 0
     whole, again = (pd.read_csv(tmp_path / name / "results.csv") for name in ("whole", "report"))
     pd.testing.assert_frame_equal(whole, again)
-    images = [json.loads((tmp_path / name / "selection.json").read_text())["images"] for name in ("whole", "report")]
-    assert images[0] == images[1] and {p.name for p in (tmp_path / "report").iterdir()} == {p.name for p in (tmp_path / "whole").iterdir()}
+    images = [json.loads((tmp_path / name / "selection.json").read_text())["images"]
+              for name in ("whole", "report")]
+    assert images[0] == images[1]
+    assert {p.name for p in (tmp_path / "report").iterdir()} == {p.name
+                                                                 for p in (tmp_path /
+                                                                           "whole").iterdir()}
 
 
 def selectq_main(command, **places):
@@ -96,11 +104,13 @@ def selectq_main(command, **places):
 
 def test_run_in_a_process(pool, world, tmp_path):
     """Ctrl-C during `run` in a process of its own: one line, exit code 130, no report."""
-    process = start(RUN.replace("--workers 0", "--workers 1"), tmp_path, pool=pool, val=world.val, out=tmp_path / "report")
+    process = start(RUN.replace("--workers 0", "--workers 1"), tmp_path, pool=pool, val=world.val,
+                    out=tmp_path / "report")
     while not (tmp_path / "report" / "stats" / "meta.json").exists():
         assert process.poll() is None
         time.sleep(.005)
     os.killpg(process.pid, signal.SIGINT)
     code, printed, err = finish(process)
-    assert (code, printed) == (130, "") and err.startswith("selectq: interrupted") and err.count("\n") == 1, err
+    assert (code, printed) == (130,
+                               "") and err.startswith("selectq: interrupted") and err.count("\n") == 1, err
     assert not (tmp_path / "report" / "results.csv").exists()

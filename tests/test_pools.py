@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from selectq.data import DatasetPool, FolderPool, InputError, ParquetPool, TarPool, decode_image, load_batches, open_pool
-from selectq.models import load_network
+from selectq.models import as_network, load_network
 from selectq.traversal import collect
 
 N, CUTS = 60, (0, 25, 45, 60)  # shards that do not fall on batches
@@ -27,8 +27,10 @@ def encoded(img, kind='PNG', **kw):
 def picture(i, side=48):
     "An image in one of the modes that PNG holds."
     rng, mode = np.random.default_rng(i), MODES[i % len(MODES)]
-    if mode == 'I;16': return Image.fromarray(rng.integers(0, 65536, (side, side + 7), dtype=np.uint16))
-    img = Image.fromarray(rng.integers(0, 256, (6, 7, 4), dtype=np.uint8), 'RGBA').resize((side + 7, side), Image.Resampling.BICUBIC)
+    if mode == 'I;16':
+        return Image.fromarray(rng.integers(0, 65536, (side, side + 7), dtype=np.uint16))
+    img = Image.fromarray(rng.integers(0, 256, (6, 7, 4), dtype=np.uint8),
+                          'RGBA').resize((side + 7, side), Image.Resampling.BICUBIC)
     return img.convert('RGB').quantize(16) if mode == 'P' else img.convert(mode)
 
 @pytest.fixture(scope='module')
@@ -71,19 +73,22 @@ def write_tars(d, images, labels=LABELS, inside=lambda k: f'train/{k}/deep' + '/
             for i, (name, data) in enumerate(items[a:b], a):
                 add(tar, f'{inside(k)}/{name}', data)
                 add(tar, f'{inside(k)}/{name[:-4]}.json', b'{}')
-                if labels is not None and labels[i] is not None: add(tar, f'{inside(k)}/{name[:-4]}.cls', str(labels[i]).encode())
+                if labels is not None and labels[i] is not None:
+                    add(tar, f'{inside(k)}/{name[:-4]}.cls', str(labels[i]).encode())
     return d
 
 def files(d): return sorted(p.relative_to(d).as_posix() for p in Path(d).rglob('*'))
 
 def test_tar_shards(net, images, expected, tmp_path, monkeypatch):
-    d, scratch, work = write_tars(tmp_path / 'tars', images), tmp_path / 'scratch', tmp_path / 'work'
+    d, scratch, work = write_tars(tmp_path / 'tars',
+                                  images), tmp_path / 'scratch', tmp_path / 'work'
     before = files(d)
     for p in (scratch, work): p.mkdir()
     monkeypatch.setattr(tempfile, 'tempdir', str(scratch))
     monkeypatch.chdir(work)
     for name in ('extract', 'extractall'):
-        monkeypatch.setattr(tarfile.TarFile, name, lambda *a, **k: pytest.fail('a tar was unpacked'))
+        monkeypatch.setattr(tarfile.TarFile, name, lambda *a,
+                            **k: pytest.fail('a tar was unpacked'))
     pool = open_pool(d)
     assert isinstance(pool, TarPool) and len(pool) == N
     assert np.array_equal(pool.labels, LABELS)
@@ -106,14 +111,16 @@ def test_shards_through_worker_processes(net, images, folder, tmp_path, kind):
 def test_one_tar_file_is_a_pool(net, images, expected, tmp_path):
     d = write_tars(tmp_path, images)
     table = collect(net, open_pool(d / 'shard-000000.tar'), **SETTINGS)
-    assert len(table) == 25 and np.allclose(table.stats, expected.stats[:25], rtol=1e-4, atol=1e-5)  # the last batch is smaller
+    # the last batch is smaller
+    assert len(table) == 25 and np.allclose(table.stats, expected.stats[:25], rtol=1e-4, atol=1e-5)
 
 @pytest.mark.parametrize('labels', [None, [None, *LABELS[1:]]], ids=['none', 'one missing'])
 def test_tar_without_all_labels_has_none(images, tmp_path, labels):
     assert open_pool(write_tars(tmp_path, images, labels)).labels is None
 
 def test_a_label_that_is_no_number_is_named(images, tmp_path):
-    with pytest.raises(InputError, match=r'0003\.cls'): open_pool(write_tars(tmp_path, images, [*LABELS[:3], 'cat', *LABELS[4:]]))
+    with pytest.raises(InputError, match=r'0003\.cls'):
+        open_pool(write_tars(tmp_path, images, [*LABELS[:3], 'cat', *LABELS[4:]]))
 
 @pytest.mark.parametrize('where', ['data', 'header', 'between', 'nowhere'])
 def test_truncated_tar_is_refused(images, tmp_path, where):
@@ -124,13 +131,15 @@ def test_truncated_tar_is_refused(images, tmp_path, where):
     if where == 'nowhere':
         data = shard.read_bytes()
         shard.write_bytes(data[:middle.offset] + b'\xff' * (len(data) - middle.offset))
-    else: os.truncate(shard, dict(data=middle.offset_data + middle.size // 2, header=middle.offset + 100, between=middle.offset)[where])
+    else: os.truncate(shard, dict(data=middle.offset_data + middle.size // 2,
+                                  header=middle.offset + 100, between=middle.offset)[where])
     with pytest.raises(InputError, match=r'shard-000001\.tar cannot be read'): open_pool(d)
 
 def test_compressed_tar_is_refused(images, tmp_path):
     for name in ('a.tar', 'b.tar.gz'):
         with tarfile.open(tmp_path / name, 'w:gz') as tar: add(tar, '0000.png', images['0000.png'])
-    with pytest.raises(InputError, match=r'a\.tar cannot be read as an uncompressed tar'): open_pool(tmp_path / 'a.tar')
+    with pytest.raises(InputError, match=r'a\.tar cannot be read as an uncompressed tar'):
+        open_pool(tmp_path / 'a.tar')
     with pytest.raises(InputError, match=r'b\.tar\.gz'): open_pool(tmp_path / 'b.tar.gz')
 
 def test_tar_without_images_is_refused(tmp_path):
@@ -146,7 +155,8 @@ def write_parquets(d, images, group=7):
     d.mkdir(parents=True, exist_ok=True)
     items = list(images.items())
     for k, (a, b) in enumerate(zip(CUTS, CUTS[1:])):
-        t = pa.table({'image': [{'bytes': data, 'path': name} for name, data in items[a:b]], 'label': pa.array(LABELS[a:b])})
+        t = pa.table({'image': [{'bytes': data, 'path': name} for name, data in items[a:b]],
+                      'label': pa.array(LABELS[a:b])})
         pq.write_table(t, d / f'train-{k:05d}-of-00003.parquet', row_group_size=group)
     return d
 
@@ -162,7 +172,9 @@ def test_parquet_shards(net, images, expected, tmp_path, monkeypatch):
     assert pool.fingerprint and not read  # no image is read to open the pool
     assert np.array_equal(pool.labels, LABELS)
     table = collect(net, pool, **SETTINGS)
-    assert len(read) == sum(-(-(b - a) // 7) for a, b in zip(CUTS, CUTS[1:]))  # each row group once, one at a time
+    groups = sum(-(-(b - a) // 7) for a, b in zip(CUTS, CUTS[1:]))
+    # each row group once, one at a time; five for the size of the images
+    assert len(read) == groups + 5
     assert_equal(table, expected)
     assert np.array_equal(table.labels, LABELS)
     assert table.digests.to_pylist() == expected.digests.to_pylist()
@@ -173,10 +185,13 @@ def test_parquet_shards(net, images, expected, tmp_path, monkeypatch):
 
 def test_hugging_face_dataset(net, images, folder, expected):
     datasets = pytest.importorskip('datasets')
-    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=[f'class {k}' for k in range(10)]))
-    byte, path = ([{'bytes': b, 'path': None} for b in images.values()], [str(folder / n) for n in images])
+    features = datasets.Features(image=datasets.Image(),
+                                 label=datasets.ClassLabel(names=[f'class {k}' for k in range(10)]))
+    byte, path = ([{'bytes': b, 'path': None} for b in images.values()],
+                  [str(folder / n) for n in images])
     for rows in (byte, path):  # images inside the table, and files beside it
-        dataset = datasets.Dataset.from_dict({'image': rows, 'label': LABELS.tolist()}, features=features)
+        dataset = datasets.Dataset.from_dict({'image': rows, 'label': LABELS.tolist()},
+                                             features=features)
         pool = open_pool(dataset)
         assert isinstance(pool, DatasetPool) and len(pool) == N and pool.classes[3] == 'class 3'
         table = collect(net, dataset, **SETTINGS)
@@ -188,54 +203,77 @@ def test_hugging_face_dataset_of_ordinary_images(net, tmp_path):
     datasets = pytest.importorskip('datasets')
     items = [encoded(picture(i)) for i in range(N) if picture(i).mode in ('RGB', 'L')]
     for k, data in enumerate(items): (tmp_path / f'{k:04d}.png').write_bytes(data)
-    dataset = datasets.Dataset.from_dict({'img': [{'bytes': b, 'path': None} for b in items]}).cast_column('img', datasets.Image())
+    dataset = datasets.Dataset.from_dict({'img': [{'bytes': b, 'path': None}
+                                                  for b in items]}).cast_column('img',
+                                                                                datasets.Image())
     table = collect(net, dataset, **SETTINGS)
     assert_equal(table, collect(net, FolderPool(tmp_path), **SETTINGS))
     assert table.labels is None
 
 def test_datasets_without_rows_by_number_are_refused(net):
     datasets = pytest.importorskip('datasets')
-    dataset = datasets.Dataset.from_dict({'image': [{'bytes': encoded(picture(0)), 'path': None}]}).cast_column('image', datasets.Image())
-    with pytest.raises(InputError, match='IterableDataset'): collect(net, dataset.to_iterable_dataset(), **SETTINGS)
-    with pytest.raises(InputError, match='DatasetDict'): collect(net, datasets.DatasetDict(train=dataset), **SETTINGS)
+    dataset = datasets.Dataset.from_dict({'image': [{'bytes': encoded(picture(0)),
+                                                     'path': None}]}).cast_column('image',
+                                                                                  datasets.Image())
+    with pytest.raises(InputError, match='IterableDataset'):
+        collect(net, dataset.to_iterable_dataset(), **SETTINGS)
+    with pytest.raises(InputError, match='DatasetDict'):
+        collect(net, datasets.DatasetDict(train=dataset), **SETTINGS)
 
 def test_torch_data_loader(net, folder, expected):
     from torch.utils.data import DataLoader, TensorDataset
     pool = FolderPool(folder)
     x = torch.stack([net.preprocess(pool.image(i)) for i in range(N)])
-    loader = DataLoader(TensorDataset(x, torch.from_numpy(LABELS)), batch_size=16)
-    table = collect(net, loader, noise=4, chunk=32)
-    assert_equal(table, expected, noise=False)  # its noise has the range of its own images
-    assert np.array_equal(table.labels, LABELS) and table.meta['pool']['source'] == 'DataLoader'
-    only = collect(net, DataLoader(TensorDataset(x), batch_size=16), noise=4, chunk=32)
+    data = TensorDataset(x, torch.from_numpy(LABELS))
+    # put into batches of 16 again: equal bit for bit, noise and all
+    for batch_size in (1, 7, 16, 60):
+        table = collect(net, DataLoader(data, batch_size=batch_size), **SETTINGS)
+        assert_equal(table, expected)
+        assert np.array_equal(table.labels, LABELS) and table.meta['pool']['source'] == 'DataLoader'
+    only = collect(net, DataLoader(TensorDataset(x), batch_size=16), **SETTINGS)
     assert_equal(only, table)
     assert only.labels is None
-    other = collect(net, DataLoader(x, batch_size=50), noise=4, chunk=32)  # other batches: equal but for rounding
-    assert len(other) == N and np.allclose(other.stats, expected.stats, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match='TensorDataset gives one image at a time'):
+        collect(net, data)
+
+def test_pictures_of_another_size(net, images, tmp_path):
+    "Small pictures for a bare module: refused. For a network that is known: resized as it says."
+    d = write_parquets(tmp_path / 'shards', images)
+    pool = open_pool(d)
+    assert pool.pixels(3) == decode_image(images['0003.png']).size == (55, 48)
+    with pytest.raises(InputError, match=r'48 pixels wide.*Preprocess\(48, 48, mean, std\)'):
+        collect(net.module, pool, **SETTINGS) if not hasattr(net.module, 'in_size') else \
+            collect(torch.nn.Sequential(net.module), pool, **SETTINGS)
+    given = as_network(torch.nn.Sequential(net.module), preprocess=net.preprocess)
+    assert np.array_equal(collect(given, pool, **SETTINGS).stats,
+                          collect(net, pool, **SETTINGS).stats)
 
 
 # --- shards that change while they are read
 
 @pytest.mark.parametrize('kind', ['tar', 'parquet'])
-@pytest.mark.parametrize('change, word', [('another', 'changed'), ('same size', 'changed'), ('gone', 'vanished')])
+@pytest.mark.parametrize('change, word', [('another', 'changed'), ('same size', 'changed'),
+                                          ('gone', 'vanished')])
 def test_changing_shards_are_noticed(net, images, tmp_path, kind, change, word):
     write = dict(tar=write_tars, parquet=write_parquets)[kind]
     pool, seen = open_pool(write(tmp_path / 'shards', images)), []
     last = pool.files[-1]
     def alter(*_):
         seen.append(1)
-        if len(seen) != 4: return  # sites, layout, noise, then the first batch
+        if len(seen) != 5: return  # sites, coverage, layout, noise, then the first batch
         if change == 'gone': last.unlink()
-        elif change == 'another': write(tmp_path / 'shards', {n: encoded(picture(i, 40)) for i, n in enumerate(images)})
+        elif change == 'another': write(tmp_path / 'shards', {n: encoded(picture(i, 40)) for i,
+                                                              n in enumerate(images)})
         else:
             data = bytearray(last.read_bytes())
             data[len(data) // 3] ^= 1
             last.write_bytes(data)
     handle = net.module.register_forward_pre_hook(alter)
     try:
-        with pytest.raises(InputError, match=f'{word} during the run'): collect(net, pool, **SETTINGS)
+        with pytest.raises(InputError, match=f'{word} during the run'):
+            collect(net, pool, **SETTINGS)
     finally: handle.remove()
-    assert len(seen) >= 4
+    assert len(seen) >= 5
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_a_damaged_parquet_shard_is_refused_by_name(net, images, tmp_path, workers):
@@ -246,7 +284,8 @@ def test_a_damaged_parquet_shard_is_refused_by_name(net, images, tmp_path, worke
     data = bytearray(shard.read_bytes())
     data[start:start + 8] = b'\xff' * 8  # the page header
     shard.write_bytes(data)
-    with pytest.raises(InputError, match='train-00001-of-00003') as e: collect(net, open_pool(d), workers=workers, **SETTINGS)
+    with pytest.raises(InputError, match='train-00001-of-00003') as e:
+        collect(net, open_pool(d), workers=workers, **SETTINGS)
     assert 'Traceback' not in str(e.value)  # one line, also from a worker process
 
 
@@ -254,14 +293,16 @@ def test_a_damaged_parquet_shard_is_refused_by_name(net, images, tmp_path, worke
 
 def photograph(w, h, seed=0):
     rng = np.random.default_rng(seed)
-    return Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((w, h), Image.Resampling.BICUBIC)
+    return Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((w, h),
+                                                                                    Image.Resampling.BICUBIC)
 
 @pytest.mark.parametrize('w, h', [(63, 63), (63, 500), (500, 40), (32, 32), (20, 20)])
 def test_fast_decode_leaves_small_images_as_they_are(w, h):
     data = encoded(photograph(w, h), 'JPEG')
     assert np.array_equal(np.asarray(decode_image(data, 32)), np.asarray(decode_image(data)))
 
-@pytest.mark.parametrize('w, h', [(64, 64), (64, 90), (129, 128), (300, 200), (257, 511), (1000, 600)])
+@pytest.mark.parametrize('w, h', [(64, 64), (64, 90), (129, 128), (300, 200), (257, 511),
+                                  (1000, 600)])
 @pytest.mark.parametrize('turned', [False, True])
 def test_fast_decode_shrinks_large_jpegs_not_below_the_target(w, h, turned):
     exif = Image.Exif()
@@ -284,11 +325,13 @@ def test_fast_decode_on_the_command_line(tmp_path, capsys):
     tables = {}
     for name, side in (('small', 60), ('large', 400)):
         (tmp_path / name).mkdir()
-        for i in range(6): photograph(side, side + 3, i).save(tmp_path / name / f'{i}.jpg', quality=95)
+        for i in range(6):
+            photograph(side, side + 3, i).save(tmp_path / name / f'{i}.jpg', quality=95)
         for fast in (False, True):
             out = tmp_path / f'{name}-{fast}'
             with pytest.raises(SystemExit) as e:
-                main(['stats', 'digits', str(tmp_path / name), '--out', str(out), '--workers', '0', '--noise', '4', '--device', 'cpu', *['--fast-decode'] * fast])
+                main(['stats', 'digits', str(tmp_path / name), '--out', str(out), '--workers', '0',
+                      '--noise', '4', '--device', 'cpu', *['--fast-decode'] * fast])
             assert e.value.code == 0
             tables[name, fast] = load_table(out)
             assert tables[name, fast].meta['preprocess']['draft'] is fast

@@ -6,7 +6,8 @@ process what needs none: `refused`, `load_table` and `_open_folder`.
 import json, os, resource, shutil, signal, socket, subprocess, sys, threading, time
 from pathlib import Path
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # idle threads sleep: the runs here share their cores
+# idle threads sleep: the runs here share their cores
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from PIL import Image
 
 N, CHUNK, BATCH = 640, 32, 16
 PARTS = N // CHUNK
-SETTINGS = ['--chunk', CHUNK, '--batch-size', BATCH, '--workers', 0, '--noise', 8, '--device', 'cpu']
+SETTINGS = ['--chunk', CHUNK, '--batch-size', BATCH, '--workers', 0, '--noise', 8, '--device',
+            'cpu']
 TORCHRUN = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
 TIMEOUT = 120
 
@@ -26,7 +28,8 @@ def write_images(folder, n, side=256, seed=0):
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for i in range(n):
-        img = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((side, side), Image.Resampling.NEAREST)
+        img = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((side, side),
+                                                                                      Image.Resampling.NEAREST)
         img.save(folder / f'{i:04d}.png', compress_level=1)
     return folder
 
@@ -45,10 +48,12 @@ def own_pool(pool, tmp_path):
 
 def command(pool, out, processes=1, settings=SETTINGS):
     launcher = ['-m'] if processes == 1 else [*TORCHRUN, '-m']
-    return [sys.executable, *launcher, 'selectq.cli', 'stats', 'digits', str(pool), '--out', str(out), *map(str, settings)]
+    return [sys.executable, *launcher, 'selectq.cli', 'stats', 'digits', str(pool), '--out',
+            str(out), *map(str, settings)]
 
 def start(args, **kw):
-    return subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **kw)
+    return subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            start_new_session=True, **kw)
 
 def finish(process):
     "Exit status and stderr. A run that hangs is killed, with all its processes, and fails the test."
@@ -70,7 +75,8 @@ def workers(launcher):
     "Ids of the selectq processes that a torchrun started."
     found = []
     for d in Path('/proc').glob('[0-9]*'):
-        try: parent, cmd = int((d / 'stat').read_text().rsplit(')', 1)[1].split()[1]), (d / 'cmdline').read_bytes()
+        try: parent, cmd = int((d / 'stat').read_text().rsplit(')', 1)[1].split()[1]), (d /
+                                                                                        'cmdline').read_bytes()
         except (OSError, ValueError, IndexError): continue
         if parent == launcher.pid and b'selectq.cli' in cmd: found.append(int(d.name))
     return found
@@ -105,8 +111,12 @@ def stop_in_the_middle(process, out):
 
 # --- tables
 
-def parts(out): return {p.name: p.read_bytes() for p in Path(out).glob('*.parquet') if p.name.startswith('part-')}
-def stamps(out): return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in Path(out).glob('part-*.parquet')}
+def parts(out):
+    return {p.name: p.read_bytes() for p in Path(out).glob('*.parquet')
+            if p.name.startswith('part-')}
+def stamps(out):
+    return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns)
+            for p in Path(out).glob('part-*.parquet')}
 def meta(out): return json.loads((Path(out) / 'meta.json').read_text())
 def asides(out): return sorted(p.name for p in Path(out).iterdir() if p.name.startswith('.'))
 
@@ -114,7 +124,9 @@ def assert_same(out, whole):
     "Every file of the table, byte for byte; of meta.json all but the times and the pool's place."
     assert parts(out) == parts(whole)
     assert (out / 'noise.parquet').read_bytes() == (whole / 'noise.parquet').read_bytes()
-    known = lambda m: {k: v for k, v in m.items() if k not in ('seconds', 'waiting')} | {'pool': {**m['pool'], 'source': ''}}
+    known = lambda m: {k: v for k, v in m.items() if k not in ('seconds',
+                                                               'waiting')} | {'pool': {**m['pool'],
+                                                                                       'source': ''}}
     assert known(meta(out)) == known(meta(whole))
     assert meta(out)['complete']
 
@@ -149,8 +161,10 @@ def test_two_nodes_equal_one_process(pool, whole, tmp_path):
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
     selectq = command(pool, tmp_path / 'out')[2:]  # what follows python -m
-    nodes = [start([sys.executable, '-m', 'torch.distributed.run', '--nnodes', '2', '--nproc-per-node', '1', '--node-rank', str(k),
-                    '--master-addr', '127.0.0.1', '--master-port', str(port), '-m', *selectq]) for k in range(2)]
+    nodes = [start([sys.executable, '-m', 'torch.distributed.run', '--nnodes', '2',
+                    '--nproc-per-node', '1', '--node-rank', str(k),
+                    '--master-addr', '127.0.0.1', '--master-port', str(port), '-m', *selectq])
+             for k in range(2)]
     for n in nodes:
         code, err = finish(n)
         assert code == 0, err
@@ -170,7 +184,8 @@ def test_a_killed_process_then_resumed(pool, whole, tmp_path):
     assert_unfinished(out, whole)
     kept = stamps(out)
     assert_same(succeed(pool, out, 2), whole)
-    assert kept == {k: v for k, v in stamps(out).items() if k in kept}  # whole parts are not written again
+    # whole parts are not written again
+    assert kept == {k: v for k, v in stamps(out).items() if k in kept}
 
 def test_ctrl_c_then_resumed_by_two(pool, whole, tmp_path):
     out = tmp_path / 'out'
@@ -252,7 +267,8 @@ def small_disk(tmp_path):
     "A disk of 128 KB."
     d = tmp_path / 'disk'
     d.mkdir()
-    try: done = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=128k', 'selectq-test', d], capture_output=True, text=True)
+    try: done = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=128k', 'selectq-test', d],
+                               capture_output=True, text=True)
     except OSError as e: pytest.skip(f'no mount here ({e})')
     if done.returncode: pytest.skip(f'mounting is not permitted here ({done.stderr.strip()})')
     yield d
@@ -311,7 +327,8 @@ def test_what_was_in_the_folder_stays(tmp_path, monkeypatch):
     images = write_images(tmp_path / 'pool', 4, side=16)
     net = load_network('digits')
     with torch.no_grad(): next(net.module.parameters()).fill_(float('nan'))
-    with pytest.raises(InputError, match='NaN'): traverse(net, _open(images), 'activation', tmp_path / 'home', noise=2)
+    with pytest.raises(InputError, match='NaN'):
+        traverse(net, _open(images), 'activation', tmp_path / 'home', noise=2)
     assert (tmp_path / 'home' / '.precious').read_text() == 'x'
 
 def _open(path):
@@ -324,14 +341,16 @@ def _open(path):
 def refused(capsys, pool, out, settings, *words, model='digits'):
     "The command in this process: refused in one line that names `words`."
     from selectq.cli import main
-    with pytest.raises(SystemExit) as e: main(['stats', model, str(pool), '--out', str(out), *map(str, settings)])
+    with pytest.raises(SystemExit) as e:
+        main(['stats', model, str(pool), '--out', str(out), *map(str, settings)])
     assert_one_line(e.value.code, capsys.readouterr().err, out, *words)
 
 def test_another_table_is_refused(pool, whole, tmp_path, capsys):
     import torch
     from selectq.models import build_network
     before = {p.name: p.read_bytes() for p in whole.iterdir()}
-    alter = lambda option, value: [*SETTINGS[:SETTINGS.index(option) + 1], value, *SETTINGS[SETTINGS.index(option) + 2:]]
+    alter = lambda option, value: [*SETTINGS[:SETTINGS.index(option) + 1], value,
+                                   *SETTINGS[SETTINGS.index(option) + 2:]]
     refused(capsys, pool, whole, alter('--batch-size', 8), 'batch_size 16', 'not 8')
     refused(capsys, pool, whole, alter('--chunk', 64), 'chunk 32', 'not 64')
     refused(capsys, pool, whole, alter('--noise', 9), 'noise', '8', '9')
@@ -340,8 +359,10 @@ def test_another_table_is_refused(pool, whole, tmp_path, capsys):
     for model in ('digits', 'resnet20_cifar10'):
         torch.save(build_network(model).module.state_dict(), tmp_path / f'{model}.pth')
     refused(capsys, pool, whole, [*SETTINGS, '--weights', tmp_path / 'digits.pth'], 'weights')
-    refused(capsys, pool, whole, [*SETTINGS, '--weights', tmp_path / 'resnet20_cifar10.pth'], 'network "digits"', 'resnet20_cifar10', model='resnet20_cifar10')
-    refused(capsys, write_images(tmp_path / 'other', 5, side=16), whole, SETTINGS, 'pool', '640', '5')
+    refused(capsys, pool, whole, [*SETTINGS, '--weights', tmp_path / 'resnet20_cifar10.pth'],
+            'network "digits"', 'resnet20_cifar10', model='resnet20_cifar10')
+    refused(capsys, write_images(tmp_path / 'other', 5, side=16), whole, SETTINGS, 'pool', '640',
+            '5')
     assert {p.name: p.read_bytes() for p in whole.iterdir()} == before
 
 def test_another_table_is_refused_by_two(pool, whole, tmp_path):
@@ -355,7 +376,8 @@ def test_a_moved_pool_is_the_same_pool(pool, whole, own_pool, tmp_path):
     from selectq.cli import main
     out = Path(shutil.copytree(whole, tmp_path / 'out'))
     (out / 'part-000003.parquet').unlink()
-    with pytest.raises(SystemExit) as e: main(['stats', 'digits', str(own_pool), '--out', str(out), *map(str, SETTINGS)])
+    with pytest.raises(SystemExit) as e:
+        main(['stats', 'digits', str(own_pool), '--out', str(out), *map(str, SETTINGS)])
     assert e.value.code == 0
     assert_same(out, whole)
 
@@ -373,8 +395,10 @@ def replace_by_same_size(path):
     path.unlink()
     path.write_bytes(old[:-100] + bytes(100))
 
-@pytest.mark.parametrize('change, number, word', [(replace_image, 0, 'changed'), (vanish_image, N - 1, 'vanished'),
-                                                  (replace_by_same_size, 0, 'changed'), (replace_by_same_size, N - 1, 'changed')])
+@pytest.mark.parametrize('change, number, word', [(replace_image, 0, 'changed'),
+                                                  (vanish_image, N - 1, 'vanished'),
+                                                  (replace_by_same_size, 0, 'changed'),
+                                                  (replace_by_same_size, N - 1, 'changed')])
 def test_a_changing_pool_is_noticed(own_pool, tmp_path, change, number, word):
     "Image 0 was read before it changes, the last one not yet."
     out = tmp_path / 'out'
@@ -391,7 +415,9 @@ def test_many_unreadable_images_are_refused_by_any_number_of_runs(tmp_path, caps
     pool = write_images(tmp_path / 'pool', 400, side=16)
     for k in (3, 4, 40, 300, 390): (pool / f'{k:04d}.png').write_bytes(b'not an image')
     for _ in range(2):  # the second run resumes the first
-        with pytest.raises(SystemExit) as e: main(['stats', 'digits', str(pool), '--out', str(tmp_path / 'one'), *map(str, SETTINGS)])
+        with pytest.raises(SystemExit) as e:
+            main(['stats', 'digits', str(pool), '--out', str(tmp_path / 'one'),
+                  *map(str, SETTINGS)])
         assert_one_line(e.value.code, capsys.readouterr().err, '5 of 400 images cannot be decoded')
     code, err = run(pool, tmp_path / 'two', 2)
     assert code != 0 and '5 of 400 images cannot be decoded' in err, err
