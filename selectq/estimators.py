@@ -24,7 +24,7 @@ from .data import InputError, Pool, load_batches, open_pool
 from .models import as_network
 from .quantizer import scale_offset
 from .ranking import Selection, check_selection
-from .sites import SiteHooks, inference, layout, site_classes
+from .sites import SiteHooks, inference, layout, _site_classes
 from .statistics import site_statistics
 from .table import StatisticsTable
 from .traversal import first_of, loader_batches
@@ -61,7 +61,7 @@ def site_functions(
     if kind in ('output', 'input'): return [None] * len(sites)
     known, three = dict(module.named_modules()), np.array([-1., 0., 1.])
     def maps(m):
-        if not isinstance(m, site_classes('activation')): return False
+        if not isinstance(m, _site_classes('activation')): return False
         try: return _applied(m, three).shape == three.shape
         except (RuntimeError, ValueError, IndexError): return False  # GLU, PReLU with a slope per channel
     found = {n: m if maps(m) else None for n in {s.split(':')[0] for s in sites} for m in [known.get(n)]}
