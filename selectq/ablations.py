@@ -39,12 +39,14 @@ def ablation_recipes(
     readings: tuple = READINGS,  # settings of SelectQ in which the knob is changed
 ) -> list:  # of `Recipe`
     "Random sets, then SelectQ with every value of a knob."
-    if knob not in KNOB_VALUES: raise InputError(f'knob {knob!r} is unknown; use {", ".join(KNOB_VALUES)}')
+    if knob not in KNOB_VALUES: raise InputError(f'knob {knob!r} is unknown; use '
+                                                 f'{", ".join(KNOB_VALUES)}')
     recipes = [Recipe('balanced', n, seed) for seed in range(seeds)]
     for reading in readings:
         for change in ([{}] if knob == 'reading' else []) + KNOB_VALUES[knob]:
             once = change.get('shuffle') is False  # the pool's sequence has no seeds
-            recipes += [Recipe('selectq', n, seed, replace(reading, **change)) for seed in range(1 if once else seeds)]
+            recipes += [Recipe('selectq', n, seed, replace(reading, **change))
+                        for seed in range(1 if once else seeds)]
     return list(dict.fromkeys(recipes))
 
 # %% ../nbs/89_ablations.ipynb #db6a5cf7
@@ -55,15 +57,18 @@ def _place(row, knob):
     return max((j for j, change in enumerate(values) if has(change)), default=-1)
 
 # %% ../nbs/89_ablations.ipynb #065e6585
-_WORDS = {'step': lambda r: f'{r.lambda_max:g}' + (f' to {r.lambda_min:g}' if r.lambda_min != r.lambda_max else ''),
-          'granularity': lambda r: 'image' if r.granularity == 'image' else f'batch of {r.batch_size:.0f}',
+_WORDS = {'step': lambda r: f'{r.lambda_max:g}' + (f' to {r.lambda_min:g}'
+                                                   if r.lambda_min != r.lambda_max else ''),
+          'granularity': lambda r: 'image' if r.granularity == 'image'
+          else f'batch of {r.batch_size:.0f}',
           'traversal': lambda r: 'shuffled' if str(r.shuffle) == 'True' else 'as in the pool'}
 
 # %% ../nbs/89_ablations.ipynb #de96be1a
 def knob_column(
     results: pd.DataFrame,  # rows of a study
     knob: str,  # a key of `KNOB_VALUES`, or any column
-) -> tuple:  # (results with that column, random sets first, then the knob's values in sequence; its name)
+# (results with that column, random sets first, then the knob's values in sequence; its name)
+) -> tuple:
     "The column of a knob, made where the knob changes several."
     place = [_place(row, knob) for row in results.to_dict('records')]
     results = results.iloc[np.argsort(place, kind='stable')]
@@ -79,9 +84,12 @@ def knob_table(
 ) -> pd.DataFrame:  # a row per value, random first; a column per bit width and selection
     "Mean top-1 and its standard deviation over seeds."
     df, column = knob_column(results[results.strategy != 'float'], knob)
-    label = lambda v: '(random)' if pd.isna(v) or v == '' else f'{v:g}' if isinstance(v, (int, float)) else str(v)
+    number = lambda v: f'{v:g}' if isinstance(v, (int, float)) else str(v)
+    label = lambda v: '(random)' if pd.isna(v) or v == '' else number(v)
     words = lambda v: f'{v.mean():.2f} \u00b1 {v.std():.2f}' if len(v) > 1 else f'{v.mean():.2f}'
-    df = df.assign(selection=selection_names(df), bits=[f'W{w}A{a}' for w, a in zip(df.w_bits, df.a_bits)],
+    df = df.assign(selection=selection_names(df), bits=[f'W{w}A{a}' for w,
+                                                        a in zip(df.w_bits, df.a_bits)],
                    **{column: [label(v) for v in df[column].tolist()]})
-    groups = df.sort_values('w_bits', ascending=False, kind='stable').groupby(['bits', 'selection', column], sort=False)
+    groups = df.sort_values('w_bits', ascending=False, kind='stable').groupby(['bits', 'selection',
+                                                                               column], sort=False)
     return groups.top1.agg(words).unstack([0, 1]).reindex(df[column].unique()).fillna('')

@@ -22,7 +22,8 @@ from typer.core import TyperCommand
 # %% ../nbs/90_cli.ipynb #faec0bda
 class _Spread(TyperCommand):
     "Lets an option take several values: --bits 8 6 becomes --bits 8 --bits 6."
-    values = {'--bits': r'\d+(:\d+)?', '--sizes': r'\d+', '--networks': r'[^-].*'}  # what belongs to the option before it
+    # what belongs to the option before it
+    values = {'--bits': r'\d+(:\d+)?', '--sizes': r'\d+', '--networks': r'[^-].*'}
     def parse_args(self, ctx, args):
         out, option = [], None
         for a in args:
@@ -37,18 +38,23 @@ def _argument(metavar, help): return typer.Argument(metavar=metavar, help=help)
 def _option(*names, help, **more): return typer.Option(*names, help=help, **more)
 
 # %% ../nbs/90_cli.ipynb #99eb272f
-ModelArg = Annotated[str, _argument('MODEL', 'A pytorchcv name, a name of the paper (ResNet18), or digits.')]
-PoolArg = Annotated[str, _argument('POOL', 'Images to choose from: a folder, Parquet files, tar shards, or digits.')]
+ModelArg = Annotated[str, _argument('MODEL', 'A pytorchcv name, a name of the paper (ResNet18), '
+                                             'or digits.')]
+PoolArg = Annotated[str, _argument('POOL', 'Images to choose from: a folder, Parquet files, tar '
+                                           'shards, or digits.')]
 ValArg = Annotated[str, _argument('VAL', 'Labelled images to evaluate on: as POOL, with classes.')]
 StatsArg = Annotated[str, _argument('STATS', 'Folder made by selectq stats.')]
 Weights = Annotated[Optional[str], _option(
     help='Weights file (.safetensors, or a plain state dict). Default: the published ones.')]
-Sites = Annotated[str, _option(help='Which tensors are quantized, by kind: activation, relu, output or input.')]
+Sites = Annotated[str, _option(help='Which tensors are quantized, by kind: activation, relu, '
+                                    'output or input.')]
 ScoreSites = Annotated[str, _option('--score-sites', metavar='SITES', help=
-    "Which sites count in the score; all are quantized: all, a kind (relu), or patterns of their names "
+    "Which sites count in the score; all are quantized: all, a kind (relu), or patterns of their "
+    "names "
     "with commas between ('!*.se.*' leaves out what fits).")]
 Classes = Annotated[Optional[str], _option(
-    metavar='FILE.json', help="JSON list of class names in the network's order, where folders do not hold all.")]
+    metavar='FILE.json', help="JSON list of class names in the network's order, where folders do "
+                              "not hold all.")]
 Workers = Annotated[int, _option(min=0, help='Processes that decode images beside this one.')]
 Device = Annotated[str, _option(help='auto (a GPU if there is one), cpu, cuda, cuda:1, mps.')]
 Unreadable = Annotated[bool, _option(
@@ -56,45 +62,61 @@ Unreadable = Annotated[bool, _option(
 Leak = Annotated[bool, _option('--allow-leak', help='Go on when images of VAL are also in POOL.')]
 
 # %% ../nbs/90_cli.ipynb #0c0afa7f
-Bits = Annotated[List[str], _option(metavar='BITS...', help='Bit widths, W = A (8 6 4) or W:A (4:8).')]
+Bits = Annotated[List[str], _option(metavar='BITS...', help='Bit widths, W = A (8 6 4) or W:A '
+                                                            '(4:8).')]
 FastDecode = Annotated[bool, _option(
-    '--fast-decode', help='Decode large JPEGs at a fraction of their size: faster, nearly the same statistics.')]
+    '--fast-decode', help='Decode large JPEGs at a fraction of their size: faster, nearly the '
+                          'same statistics.')]
 Estimators = Annotated[List[str], _option('--ranges', help=
     'Range estimator: minmax, mean-extremes, aciq-gauss, aciq-laplace, percentile, mse or entropy; '
     'may be given several times.')]
 Percentile = Annotated[float, _option(help='Of --ranges percentile.')]
 Fold = Annotated[bool, _option(
-    '--fold-batchnorm', help='Fold BatchNorm into the layers before it; alike for stats and evaluate.')]
+    '--fold-batchnorm', help='Fold BatchNorm into the layers before it; alike for stats and '
+                             'evaluate.')]
 CorrectBias = Annotated[bool, _option(
     '--correct-bias', help="Put the mean of each channel's weights back after quantization.")]
 EdgeBits = Annotated[Optional[int], _option(
-    metavar='BITS', help='Least bits of the first and the last layer, 8 in many papers. Default: as the others.')]
+    metavar='BITS', help='Least bits of the first and the last layer, 8 in many papers. Default: '
+                         'as the others.')]
 Inputs = Annotated[str, _option(help=
-    'What a site gets while its range is looked for: float, or quantized (slower; reads the chosen images again).')]
+    'What a site gets while its range is looked for: float, or quantized (slower; reads the '
+    'chosen images again).')]
 BatchSize = Annotated[int, _option(min=1, help='Images per forward pass.')]
 
 # %% ../nbs/90_cli.ipynb #5aa29dbd
 Number = Annotated[int, _option('-n', '--number', help='Images to choose.')]
 Update = Annotated[str, _option(help='Eq. 3: additive (the printed formula) or shift (the text).')]
-Order = Annotated[str, _option(help='Eq. 5: highest (the printed formula) or lowest (the text) scores.')]
+Order = Annotated[str, _option(help='Eq. 5: highest (the printed formula) or lowest (the text) '
+                                    'scores.')]
 Granularity = Annotated[str, _option(help='Centroid updates per image or per batch.')]
 Centroids = Annotated[int, _option(help='Centroids per site.')]
 Gamma = Annotated[float, _option(help='Eq. 2: weight of the standard deviation.')]
 LambdaMin = Annotated[float, _option(help='Eq. 4: last step.')]
 LambdaMax = Annotated[float, _option(help='Eq. 4: first step.')]
 TBatch = Annotated[int, _option(help='Images per step of t in Eq. 4.')]
-Distance = Annotated[str, _option(help='Distance to centroids: euclidean (Eq. 2) or cosine; channel from Python.')]
-Initialisation = Annotated[str, _option(help='Where centroids start: uniform (noise) or images; gaussian from Python.')]
+Distance = Annotated[str, _option(help='Distance to centroids: euclidean (Eq. 2) or cosine; '
+                                       'channel from Python.')]
+Initialisation = Annotated[str, _option(help='Where centroids start: uniform (noise) or images; '
+                                             'gaussian from Python.')]
 Seed = Annotated[int, _option(help='Seed of the traversal, or of the draw.')]
-Shuffle = Annotated[bool, _option('--shuffle/--no-shuffle', help="Traverse in random sequence, or in the pool's.")]
+Shuffle = Annotated[bool, _option('--shuffle/--no-shuffle', help="Traverse in random sequence, or "
+                                                                 "in the pool's.")]
 
 # %% ../nbs/90_cli.ipynb #99fdeedc
-_OPTIONS = ('allow_leak', 'allow_unreadable', 'batch_size', 'bits', 'centroids', 'chunk', 'distance', 'edge_bits', 'gamma',
-            'granularity', 'initialisation', 'inputs', 'lambda_max', 'lambda_min', 'noise', 'order', 'percentile',
-            'random_seeds', 'score_sites', 'seed', 'sets', 'sizes', 'strategy', 'traversals', 'update', 'workers')
-_WORDS = [(r'\bclasses=(\[\.\.\.\])?(?!\S)|\bclasses=\[\.\.\.\]', '--classes FILE.json'), (r'\bweights=FILE\b', '--weights FILE'),
-          (r'\bkind=', '--sites '), (r'\bscore_sites:', '--score-sites:'), (r'\bestimators?=', '--ranges '), (r'\bn=(?=-?\d)', '-n '), (r'; give pool\b', '; give --pool'),
-          (rf'\b({"|".join(_OPTIONS)})=(True\b)?', lambda m: '--' + m[1].replace('_', '-') + ('' if m[2] else ' '))]
+_OPTIONS = ('allow_leak', 'allow_unreadable', 'batch_size', 'bits', 'centroids', 'chunk',
+            'distance', 'edge_bits', 'gamma',
+            'granularity', 'initialisation', 'inputs', 'lambda_max', 'lambda_min', 'noise', 'order',
+            'percentile',
+            'random_seeds', 'score_sites', 'seed', 'sets', 'sizes', 'strategy', 'traversals',
+            'update', 'workers')
+_WORDS = [(r'\bclasses=(\[\.\.\.\])?(?!\S)|\bclasses=\[\.\.\.\]', '--classes FILE.json'),
+          (r'\bweights=FILE\b', '--weights FILE'),
+          (r'\bkind=', '--sites '), (r'\bscore_sites:', '--score-sites:'),
+          (r'\bestimators?=', '--ranges '), (r'\bn=(?=-?\d)', '-n '),
+          (r'; give pool\b', '; give --pool'),
+          (rf'\b({"|".join(_OPTIONS)})=(True\b)?', lambda m: '--' + m[1].replace('_', '-') +
+           ('' if m[2] else ' '))]
 
 # %% ../nbs/90_cli.ipynb #66727414
 def _in_options(
@@ -105,7 +127,8 @@ def _in_options(
     return message
 
 # %% ../nbs/90_cli.ipynb #c3e905c6
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None,
+                  pretty_exceptions_enable=False,
                   help='Choose the images to calibrate a quantized network with.')
 
 # %% ../nbs/90_cli.ipynb #e875bcf0
@@ -114,7 +137,8 @@ def _message(e):
     from selectq.files import InputError
     if isinstance(e, InputError): return _in_options(str(e))
     if isinstance(e, OSError):
-        return (f'{e.filename or "file system"}: {e.strerror or e}; free space or give another place, '
+        return (f'{e.filename or "file system"}: {e.strerror or e}; free space or give another '
+                'place, '
                 'then run the same command again')
     if type(e).__name__ == 'NoArgsIsHelpError': return print(e.format_message(), file=sys.stderr)
     if hasattr(e, 'format_message'): return e.format_message()  # wrong usage
@@ -130,7 +154,8 @@ def _notices():
         usual = warnings.showwarning
         def show(message, category, *more):
             if not issubclass(category, Notice): return usual(message, category, *more)
-            if not str(message).startswith('float'): print('selectq:', _in_options(str(message)), file=sys.stderr)
+            if not str(message).startswith('float'):
+                print('selectq:', _in_options(str(message)), file=sys.stderr)
         warnings.showwarning = show
         warnings.simplefilter('always', Notice)
         yield
@@ -140,7 +165,8 @@ def main(
     args: list = None,  # arguments; those of the process when None
 ):
     "Run the command line. Exits with 0, or 2 for input that cannot be used, 130 when interrupted."
-    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # idle threads sleep: other processes share the cores
+    # idle threads sleep: other processes share the cores
+    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
     try:
         with _notices(): code = app(args, standalone_mode=False)
     except Exception as e:
@@ -151,10 +177,12 @@ def main(
 
 # %% ../nbs/90_cli.ipynb #03aa819f
 def _main():
-    if not sys.warnoptions: warnings.simplefilter('ignore')  # of image decoders, in the processes that decode too
+    # of image decoders, in the processes that decode too
+    if not sys.warnoptions: warnings.simplefilter('ignore')
     try: main()
     except KeyboardInterrupt:
-        print('selectq: interrupted; what is whole is kept, run the same command again to go on', file=sys.stderr)
+        print('selectq: interrupted; what is whole is kept, run the same command again to go on',
+              file=sys.stderr)
         raise SystemExit(130) from None
 
 # %% ../nbs/90_cli.ipynb #aa4a9d2c
@@ -189,7 +217,8 @@ def _bits(values):
     try: pairs = [tuple(int(b) for b in v.split(':')) * (1 if ':' in v else 2) for v in values]
     except ValueError: pairs = [()]
     if any(len(p) != 2 for p in pairs):
-        _refuse(f'--bits {" ".join(values)} cannot be read; give whole numbers (8 6 4) or pairs (4:8)')
+        _refuse(f'--bits {" ".join(values)} cannot be read; give whole numbers (8 6 4) or pairs '
+                '(4:8)')
     return [tuple(map(check_bits, p)) for p in pairs]
 
 # %% ../nbs/90_cli.ipynb #773a3ced
@@ -215,13 +244,16 @@ def _processes(device='auto'):
 
 # %% ../nbs/90_cli.ipynb #5c677885
 @app.command()
-def stats(model: ModelArg, pool: PoolArg, out: Annotated[str, _option(help='Folder for the statistics table.')],
-          weights: Weights = None, sites: Sites = 'activation', classes: Classes = None, batch_size: BatchSize = 32,
+def stats(model: ModelArg, pool: PoolArg, out: Annotated[str, _option(help='Folder for the '
+                                                                           'statistics table.')],
+          weights: Weights = None, sites: Sites = 'activation', classes: Classes = None,
+          batch_size: BatchSize = 32,
           workers: Workers = 2, device: Device = 'auto',
           chunk: Annotated[int, _option(help='Images per part of the table.')] = 1024,
           noise: Annotated[int, _option(
-              help='Noise images for initial centroids; the most centroids a selection can use.')] = 100,
-          fast_decode: FastDecode = False, fold_batchnorm: Fold = False, allow_unreadable: Unreadable = False):
+              help='Noise images for initial centroids; most centroids of a selection.')] = 100,
+          fast_decode: FastDecode = False, fold_batchnorm: Fold = False,
+          allow_unreadable: Unreadable = False):
     "Traverse POOL once and keep four statistics of every image at every site. Run again to resume."
     images = _pool(pool, 'train', classes)
     from selectq.sites import check_site_kind
@@ -229,20 +261,23 @@ def stats(model: ModelArg, pool: PoolArg, out: Annotated[str, _option(help='Fold
     check_site_kind(sites)
     with _processes(device) as (rank, device):
         net = _network(model, weights, device, fast_decode, fold_batchnorm)
-        traverse(net, images, sites, out, batch_size=batch_size, workers=workers, chunk=chunk, noise=noise,
+        traverse(net, images, sites, out, batch_size=batch_size, workers=workers, chunk=chunk,
+                 noise=noise,
                  allow_unreadable=allow_unreadable)
     if rank: return
     from selectq.models import count_batchnorm
     m = json.loads((Path(out) / 'meta.json').read_text())
     more = [f'{len(m["unreadable"])} unreadable'] if m['unreadable'] else []
     if fold_batchnorm: more.append(f'{count_batchnorm(net.module)} BatchNorms not folded')
-    print(', '.join([f'{out}: {m["images"]:,} images x {len(m["sites"])} {sites} sites of {net.name}',
-                     f'{m["seconds"]:.1f} s', f'{m["waiting"] / max(m["seconds"], .1):.0%} of them waiting for images', *more]))
+    waited = f'{m["waiting"] / max(m["seconds"], .1):.0%} of them waiting for images'
+    made = f'{m["images"]:,} images x {len(m["sites"])} {sites} sites of {net.name}'
+    print(', '.join([f'{out}: {made}', f'{m["seconds"]:.1f} s', waited, *more]))
     _say_float(m)
 
 # %% ../nbs/90_cli.ipynb #79878a5a
 @app.command()
-def info(table: StatsArg, extreme: Annotated[int, _option(min=0, help='Extreme images to name.')] = 10):
+def info(table: StatsArg,
+         extreme: Annotated[int, _option(min=0, help='Extreme images to name.')] = 10):
     "One page about a statistics table: images, ranges, extremes, provenance."
     from selectq.info import table_info
     print(table_info(table, extreme))
@@ -251,19 +286,27 @@ def info(table: StatsArg, extreme: Annotated[int, _option(min=0, help='Extreme i
 @app.command()
 def select(table: StatsArg, n: Number = 1000,
            out: Annotated[str, _option(help='Selection to write (JSON).')] = 'selection.json',
-           strategy: Annotated[str, _option(help='selectq, random or one-per-class (ignores -n).')] = 'selectq',
-           update: Update = 'additive', order: Order = 'highest', granularity: Granularity = 'image',
-           centroids: Centroids = 10, gamma: Gamma = 1.0, lambda_min: LambdaMin = 0.001, lambda_max: LambdaMax = 0.1,
-           batch_size: TBatch = 32, seed: Seed = 0, shuffle: Shuffle = True, distance: Distance = 'euclidean',
+           strategy: Annotated[str, _option(
+               help='selectq, random or one-per-class (ignores -n).')] = 'selectq',
+           update: Update = 'additive', order: Order = 'highest',
+           granularity: Granularity = 'image',
+           centroids: Centroids = 10, gamma: Gamma = 1.0, lambda_min: LambdaMin = 0.001,
+           lambda_max: LambdaMax = 0.1,
+           batch_size: TBatch = 32, seed: Seed = 0, shuffle: Shuffle = True,
+           distance: Distance = 'euclidean',
            initialisation: Initialisation = 'uniform', score_sites: ScoreSites = 'all'):
     "Choose images from a statistics table."
     from selectq import ranking
     from selectq.clustering import SelectQSettings
     from selectq.table import load_table
-    settings = SelectQSettings(update=update, order=order, granularity=granularity, centroids=centroids, gamma=gamma,
-                               lambda_min=lambda_min, lambda_max=lambda_max, batch_size=batch_size, seed=seed,
-                               shuffle=shuffle, distance=distance, initialisation=initialisation, score_sites=score_sites)
-    ways = {'selectq': lambda t: ranking.select(t, n, settings), 'random': lambda t: ranking.select_random(t, n, seed),
+    settings = SelectQSettings(update=update, order=order, granularity=granularity,
+                               centroids=centroids, gamma=gamma,
+                               lambda_min=lambda_min, lambda_max=lambda_max, batch_size=batch_size,
+                               seed=seed,
+                               shuffle=shuffle, distance=distance, initialisation=initialisation,
+                               score_sites=score_sites)
+    ways = {'selectq': lambda t: ranking.select(t, n, settings),
+            'random': lambda t: ranking.select_random(t, n, seed),
             'one-per-class': lambda t: ranking.select_one_per_class(t, seed)}
     if strategy not in ways: _refuse(f'strategy={strategy!r} is unknown; use {", ".join(ways)}')
     selection = ways[strategy](load_table(table))
@@ -290,8 +333,10 @@ def _settings(correct_bias, edge_bits, inputs):
 def _facts(net, val, table, **settings):
     "What a run used."
     from selectq.table import versions
-    return dict(network=net.name, weights=net.hash, preprocess=asdict(net.preprocess), table=table.hash,
-                pool=table.meta['pool'], val=dict(source=val.source, fingerprint=val.fingerprint, images=len(val)),
+    return dict(network=net.name, weights=net.hash, preprocess=asdict(net.preprocess),
+                table=table.hash,
+                pool=table.meta['pool'], val=dict(source=val.source, fingerprint=val.fingerprint,
+                                                  images=len(val)),
                 settings=settings, versions=versions())
 
 # %% ../nbs/90_cli.ipynb #168d9aa3
@@ -305,18 +350,25 @@ def _show(results, settings):
 
 # %% ../nbs/90_cli.ipynb #4c06b23f
 @app.command(cls=_Spread)
-def evaluate(model: ModelArg, val: ValArg, stats: Annotated[str, _option(help='Folder made by selectq stats.')],
-             selection: Annotated[List[str], _option(help='Selection of that table; may be given several times.')],
+def evaluate(model: ModelArg, val: ValArg, stats: Annotated[str, _option(help='Folder made by '
+                                                                              'selectq stats.')],
+             selection: Annotated[List[str], _option(help='Selection of that table; may be given '
+                                                          'several times.')],
              bits: Bits = ['8', '6', '4'],
              out: Annotated[Optional[str], _option(help='CSV file for the results.')] = None,
              ranges: Estimators = ['minmax'], percentile: Percentile = 99.9,
              pool: Annotated[Optional[str], _option(help=
-                 "The table's pool, for estimators and --inputs quantized, which read the chosen images again.")] = None,
-             fold_batchnorm: Fold = False, correct_bias: CorrectBias = False, edge_bits: EdgeBits = None,
-             inputs: Inputs = 'float', weights: Weights = None, classes: Classes = None, batch_size: BatchSize = 50,
-             workers: Workers = 2, device: Device = 'auto', allow_unreadable: Unreadable = False, allow_leak: Leak = False):
+                 "The table's pool, for estimators and --inputs quantized, which read the chosen "
+                 "images again.")] = None,
+             fold_batchnorm: Fold = False, correct_bias: CorrectBias = False,
+             edge_bits: EdgeBits = None,
+             inputs: Inputs = 'float', weights: Weights = None, classes: Classes = None,
+             batch_size: BatchSize = 50,
+             workers: Workers = 2, device: Device = 'auto', allow_unreadable: Unreadable = False,
+             allow_leak: Leak = False):
     "Accuracy of MODEL on VAL, calibrated with each selection, at each bit width."
-    pairs, settings, images = _bits(bits), _settings(correct_bias, edge_bits, inputs), _pool(val, 'val', classes)
+    pairs, settings = _bits(bits), _settings(correct_bias, edge_bits, inputs)
+    images = _pool(val, 'val', classes)
     if out and Path(out).is_dir(): _refuse(f'{out} is a folder; give a CSV file')
     from selectq import evaluation
     from selectq.ranking import load_selection
@@ -326,12 +378,15 @@ def evaluate(model: ModelArg, val: ValArg, stats: Annotated[str, _option(help='F
     net = _network(model, weights, device, fold=fold_batchnorm)
     again = None if pool is None else _pool(pool, 'train', classes)
     results = evaluation.evaluate(
-        net, images, table, chosen, pairs, estimators=ranges, pool=again, percentile=percentile, settings=settings,
-        batch_size=batch_size, workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak,
+        net, images, table, chosen, pairs, estimators=ranges, pool=again, percentile=percentile,
+        settings=settings, batch_size=batch_size, workers=workers,
+        allow_unreadable=allow_unreadable, allow_leak=allow_leak,
         checkpoint=Path(out).with_suffix('.partial.json') if out else None)
     if out:
-        used = dict(bits=pairs, selections=selection, ranges=ranges, percentile=percentile, batch_size=batch_size)
-        _write_results(results, out, _facts(net, images, table, **used, fold_batchnorm=fold_batchnorm, **asdict(settings)))
+        used = dict(bits=pairs, selections=selection, ranges=ranges, percentile=percentile,
+                    batch_size=batch_size)
+        _write_results(results, out, _facts(net, images, table, **used,
+                                            fold_batchnorm=fold_batchnorm, **asdict(settings)))
     _show(results, settings)
     _say_float(table.meta)
 
@@ -353,13 +408,14 @@ class _Plan:
         return ['selection.json', *more, 'results.csv', 'results.json', 'comparison.png']
 
 # %% ../nbs/90_cli.ipynb #832151d6
-_OUTPUT = re.compile(r'selection(_\w+)?\.json|results\.(csv|json)|comparison\.png')  # names of what a run may write
+# names of what a run may write
+_OUTPUT = re.compile(r'selection(_\w+)?\.json|results\.(csv|json)|comparison\.png')
 
 def _digest(path): return hashlib.sha256(path.read_bytes()).hexdigest()
 
 # %% ../nbs/90_cli.ipynb #663e6a0d
 class _Outputs:
-    "The files of a run in its folder, listed in run.json. Raises `InputError` where others are in the way."
+    "The files of a run in its folder, listed in run.json; other files in the way are refused."
     def __init__(self,
         folder: Path,
         facts: dict,  # what the run uses: another run has others
@@ -373,7 +429,8 @@ class _Outputs:
         found = [p for p in sorted(folder.glob('*')) if _OUTPUT.fullmatch(p.name) and p.is_file()]
         for p in [] if self.same else found:
             if p.name not in self.left: self._in_the_way(p, 'run.json does not list')
-            if self.left[p.name] != _digest(p): self._in_the_way(p, 'has changed since an earlier run wrote it')
+            if self.left[p.name] != _digest(p):
+                self._in_the_way(p, 'has changed since an earlier run wrote it')
 
     def _in_the_way(self, path, why):
         words = f'holds {path.name}, which {why}'
@@ -384,11 +441,13 @@ class _Outputs:
         try: old = json.loads(self.manifest.read_text())
         except (OSError, ValueError): old = None
         if isinstance(old, dict) and isinstance(old.get('files'), dict): return old
-        _refuse(f'{self.manifest} is no list of the files of a run; give another --out, or move it away')
+        _refuse(f'{self.manifest} is no list of the files of a run; give another --out, or move '
+                'it away')
 
     def begin(self):
         "Remove what another run left as it wrote it; how many files that were."
-        there = [self.folder / name for name in self.left if _OUTPUT.fullmatch(name) and (self.folder / name).is_file()]
+        there = [self.folder / name for name in self.left if _OUTPUT.fullmatch(name)
+                 and (self.folder / name).is_file()]
         for p in there: p.unlink()
         self._write()
         return len(there)
@@ -412,8 +471,10 @@ def _check_sites(net, plan):
     check_site_kind(plan.kind)
     x = torch.zeros(2, *net.in_shape, device=next(net.module.parameters()).device)
     names = find_sites(net.module, plan.kind, x)
-    with SiteHooks(net.module, plan.kind, lambda *_: None) as hooks, inference(net.module): net.module(x)
-    at = SimpleNamespace(kind=plan.kind, sites=names, meta=dict(types=getattr(hooks, 'types', None)))
+    with SiteHooks(net.module, plan.kind, lambda *_: None) as hooks, inference(net.module):
+        net.module(x)
+    at = SimpleNamespace(kind=plan.kind, sites=names,
+                         meta=dict(types=getattr(hooks, 'types', None)))
     for reading in plan.readings: scored_sites(at, reading.score_sites)
 
 # %% ../nbs/90_cli.ipynb #8edfafbd
@@ -427,16 +488,20 @@ def _check_run(net, pool, val, plan, options):
     _check_sites(net, plan)
     check_n(plan.n, pool)
     if (most := max(r.centroids for r in plan.readings)) > len(pool):
-        _refuse(f'centroids={most} but the pool holds {len(pool)} images; lower centroids or add images')
-    if plan.random_seeds < 0: _refuse(f'random_seeds={plan.random_seeds} is negative; give 0 or more')
+        _refuse(f'centroids={most} but the pool holds {len(pool)} images; lower centroids or add '
+                'images')
+    if plan.random_seeds < 0:
+        _refuse(f'random_seeds={plan.random_seeds} is negative; give 0 or more')
     if not options.allow_leak and (shared := shared_images(pool, val)):
-        _refuse(f'{len(shared)} images are both in {pool.source} and in {val.source} (first: {shared[0][1]}): a leak; '
+        _refuse(f'{len(shared)} images are both in {pool.source} and in {val.source} (first: '
+                f'{shared[0][1]}): a leak; '
                 'take them out of one, or pass allow_leak=True')
 
 # %% ../nbs/90_cli.ipynb #2a4e78fc
 def _settings_of(plan, options):
     "The settings of a run, for its files."
-    return dict(n=plan.n, bits=plan.pairs, sites=plan.kind, ranges=list(plan.estimators), percentile=options.percentile,
+    return dict(n=plan.n, bits=plan.pairs, sites=plan.kind, ranges=list(plan.estimators),
+                percentile=options.percentile,
                 random_seeds=plan.random_seeds, readings=[asdict(r) for r in plan.readings],
                 fold_batchnorm=plan.folded, **asdict(options.settings))
 
@@ -447,7 +512,8 @@ def _table(net, pool, plan, out, options):
     from selectq.traversal import collect
     there, noise = out.exists(), max(100, *(r.centroids for r in plan.readings))
     try:
-        return collect(net, pool, plan.kind, out=out / 'stats', workers=options.workers, noise=noise,
+        return collect(net, pool, plan.kind, out=out / 'stats', workers=options.workers,
+                       noise=noise,
                        allow_unreadable=options.allow_unreadable)
     except InputError:
         if not there and out.is_dir() and not any(out.iterdir()): out.rmdir()
@@ -461,15 +527,18 @@ def _run(net, pool, val, out, plan, **options):
     o = evaluation.EvaluationSettings(pool=pool, checkpoint=out / 'results.partial.json', **options)
     _check_run(net, pool, val, plan, o)
     settings = _settings_of(plan, o)
-    outputs = _Outputs(out, dict(network=net.name, weights=net.hash, pool=pool.fingerprint, val=val.fingerprint, **settings))
+    outputs = _Outputs(out, dict(network=net.name, weights=net.hash, pool=pool.fingerprint,
+                                 val=val.fingerprint, **settings))
     table = _table(net, pool, plan, out, o)
-    if removed := outputs.begin(): print(f'{out}: {removed} files of an earlier run removed, as listed in run.json')
+    if removed := outputs.begin():
+        print(f'{out}: {removed} files of an earlier run removed, as listed in run.json')
     chosen = [ranking.select(table, plan.n, r) for r in plan.readings]
     for name, s in zip(plan.names(), chosen):
         ranking.save_selection(s, out / name)
         outputs.add(name)
     chosen += [ranking.select_random(table, plan.n, seed) for seed in range(plan.random_seeds)]
-    results = evaluation.evaluate(net, val, table, chosen, plan.pairs, estimators=plan.estimators, options=o)
+    results = evaluation.evaluate(net, val, table, chosen, plan.pairs, estimators=plan.estimators,
+                                  options=o)
     _write_results(results, out / 'results.csv', _facts(net, val, table, **settings))
     outputs.add('results.csv', 'results.json')
     fig = plot_comparison(results[results.ranges.isin(['', plan.estimators[0]])])[0].figure
@@ -477,32 +546,41 @@ def _run(net, pool, val, out, plan, **options):
     outputs.add('comparison.png')
     _show(results, o.settings)
     _say_float(table.meta)
-    print(f'\n{out}: {", ".join(plan.names())}; stats/ serves further selections without a forward pass')
+    print(f'\n{out}: {", ".join(plan.names())}; stats/ serves further selections without a '
+          'forward pass')
 
 # %% ../nbs/90_cli.ipynb #0774d21a
 @app.command(cls=_Spread)
 def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bits = ['8', '6', '4'],
-        random_seeds: Annotated[int, _option(help='Random selections of the same size to compare with.')] = 5,
+        random_seeds: Annotated[int, _option(help='Random selections of the same size to compare '
+                                                  'with.')] = 5,
         out: Annotated[str, _option(help='Folder for the report.')] = 'report',
-        both_readings: Annotated[bool, _option('--both-readings', help="Also the text's reading: shift, lowest.")] = False,
-        ranges: Estimators = ['minmax'], percentile: Percentile = 99.9, fold_batchnorm: Fold = False,
+        both_readings: Annotated[bool, _option('--both-readings', help="Also the text's reading: "
+                                                                       "shift, lowest.")] = False,
+        ranges: Estimators = ['minmax'], percentile: Percentile = 99.9,
+        fold_batchnorm: Fold = False,
         correct_bias: CorrectBias = False, edge_bits: EdgeBits = None, inputs: Inputs = 'float',
-        weights: Weights = None, sites: Sites = 'activation', score_sites: ScoreSites = 'all', classes: Classes = None,
+        weights: Weights = None, sites: Sites = 'activation', score_sites: ScoreSites = 'all',
+        classes: Classes = None,
         update: Update = 'additive', order: Order = 'highest', granularity: Granularity = 'image',
-        centroids: Centroids = 10, gamma: Gamma = 1.0, lambda_min: LambdaMin = 0.001, lambda_max: LambdaMax = 0.1,
+        centroids: Centroids = 10, gamma: Gamma = 1.0, lambda_min: LambdaMin = 0.001,
+        lambda_max: LambdaMax = 0.1,
         seed: Seed = 0, batch_size: BatchSize = 50, workers: Workers = 2, device: Device = 'auto',
         allow_unreadable: Unreadable = False, allow_leak: Leak = False):
-    "From POOL to the accuracy of the calibrated MODEL on VAL: stats, select and evaluate, with random selection beside it."
+    "Stats, select and evaluate in one, with random selection beside it."
     pairs, settings = _bits(bits), _settings(correct_bias, edge_bits, inputs)
     images, labelled = _pool(pool, 'train', classes), _pool(val, 'val', classes)
     from dataclasses import replace
     from selectq.clustering import SelectQSettings
-    first = SelectQSettings(update=update, order=order, granularity=granularity, centroids=centroids, gamma=gamma,
-                            lambda_min=lambda_min, lambda_max=lambda_max, seed=seed, score_sites=score_sites)
+    first = SelectQSettings(update=update, order=order, granularity=granularity,
+                            centroids=centroids, gamma=gamma,
+                            lambda_min=lambda_min, lambda_max=lambda_max, seed=seed,
+                            score_sites=score_sites)
     readings = [first, replace(first, update='shift', order='lowest')] if both_readings else [first]
     net = _network(model, weights, device, fold=fold_batchnorm)
     plan = _Plan(n, pairs, readings, random_seeds, sites, tuple(ranges), fold_batchnorm)
-    _run(net, images, labelled, Path(out), plan, percentile=percentile, settings=settings, batch_size=batch_size,
+    _run(net, images, labelled, Path(out), plan, percentile=percentile, settings=settings,
+         batch_size=batch_size,
          workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak)
 
 # %% ../nbs/90_cli.ipynb #b4b17be4
@@ -510,7 +588,8 @@ def _paper_network(name, folder, device):
     "A network, with the weights in a folder where there are such."
     if folder is None: return _network(name, None, device)
     from selectq.models import build_network
-    paths = [Path(folder) / f'{n}{e}' for n in (name, build_network(name).name) for e in ('.safetensors', '.pth')]
+    paths = [Path(folder) / f'{n}{e}' for n in (name, build_network(name).name)
+             for e in ('.safetensors', '.pth')]
     found = next((str(p) for p in paths if p.is_file()), None)
     if found is None:
         _refuse(f'{folder} holds no {name}.safetensors or {name}.pth; '
@@ -519,19 +598,24 @@ def _paper_network(name, folder, device):
 
 # %% ../nbs/90_cli.ipynb #131ef097
 @app.command(cls=_Spread)
-def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, table3, table4, fig2, fig6 or fig7.')],
+def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, table3, table4, '
+                                                             'fig2, fig6 or fig7.')],
           train: Annotated[str, _option(help='Images to choose from, as POOL.')],
           val: Annotated[str, _option(help='Labelled images to evaluate on, as VAL.')],
-          out: Annotated[str, _option(help='Folder for EXPERIMENT.csv and the statistics.')] = 'results',
-          networks: Annotated[Optional[List[str]], _option(metavar='MODEL...', help="Default: the paper's.")] = None,
+          out: Annotated[str,
+                         _option(help='Folder for EXPERIMENT.csv and the statistics.')] = 'results',
+          networks: Annotated[Optional[List[str]], _option(metavar='MODEL...',
+                                                           help="Default: the paper's.")] = None,
           weights: Annotated[Optional[str], _option(
-              help='Folder with MODEL.safetensors or MODEL.pth. Default: the published ones.')] = None,
+              help='Folder with MODEL.safetensors or MODEL.pth. Default: published ones.')] = None,
           bits: Annotated[Optional[List[str]], _option(
               metavar='BITS...', help="Bit widths. Default: the paper's.")] = None,
           sizes: Annotated[Optional[List[int]], _option(
               metavar='N...', help="Images in a calibration set. Default: the paper's.")] = None,
-          sets: Annotated[Optional[int], _option(help='Random sets. Default: 5, and 50 for fig2.')] = None,
-          traversals: Annotated[int, _option(min=1, help='Traversals of SelectQ, each with its seed.')] = 1,
+          sets: Annotated[Optional[int],
+                          _option(help='Random sets. Default: 5, and 50 for fig2.')] = None,
+          traversals: Annotated[int, _option(min=1, help='Traversals of SelectQ, each with its '
+                                                         'seed.')] = 1,
           limit_train: Annotated[Optional[int], _option(
               help='Only so many images to choose from, drawn at random.')] = None,
           limit_val: Annotated[Optional[int], _option(
@@ -540,7 +624,8 @@ def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, ta
           batch_size: BatchSize = 50, workers: Workers = 2, device: Device = 'auto',
           allow_unreadable: Unreadable = False, allow_leak: Leak = False):
     "An experiment of the paper: our figures, and the paper's beside them. Run again to go on."
-    changes = dict(networks=networks or None, bits=_bits(bits) if bits else None, sizes=sizes or None, sets=sets)
+    changes = dict(networks=networks or None, bits=_bits(bits) if bits else None,
+                   sizes=sizes or None, sets=sets)
     pool, images = _pool(train, 'train', classes), _pool(val, 'val', classes)
     from dataclasses import replace
     import pandas as pd
@@ -551,22 +636,28 @@ def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, ta
     check_site_kind(sites)
     pool, images = limit_pool(pool, limit_train), limit_pool(images, limit_val)
     names = experiment_settings(experiment, pool, **changes).networks
-    for name in names: build_network(name)  # a wrong name is refused before an hour's work, not after
+    # a wrong name is refused before an hour's work, not after
+    for name in names: build_network(name)
     readings = tuple(replace(r, score_sites=score_sites) for r in READINGS)
-    done = [run_experiment(experiment, _paper_network(name, weights, device), pool, images, out, traversals=traversals,
-                           readings=readings, kind=sites, workers=workers, changes=changes, batch_size=batch_size,
-                           allow_unreadable=allow_unreadable, allow_leak=allow_leak) for name in names]
+    done = [run_experiment(experiment, _paper_network(name, weights, device), pool, images, out,
+                           traversals=traversals,
+                           readings=readings, kind=sites, workers=workers, changes=changes,
+                           batch_size=batch_size,
+                           allow_unreadable=allow_unreadable, allow_leak=allow_leak)
+            for name in names]
     print(beside_paper(pd.concat(done)).to_string(index=False, float_format='%.2f', na_rep=''))
     count = sum(map(len, done))
-    print(f'\n{Path(out) / experiment}.csv: {count} results; run the same command again to go on or to extend it')
+    print(f'\n{Path(out) / experiment}.csv: {count} results; run the same command again to go on '
+          'or to extend it')
 
 # %% ../nbs/90_cli.ipynb #681b1af0
 @app.command()
 def demo(out: Annotated[str, _option(help='Folder for the report.')] = 'selectq-demo'):
-    "The digits and a small network: full precision, 20 random sets, SelectQ in both readings, at W8A8 to W3A3."
+    "The digits and a small network: 20 random sets, SelectQ in both readings, at W8A8 to W3A3."
     from selectq.paper import READINGS
     plan = _Plan(10, [(b, b) for b in (8, 6, 4, 3)], [*READINGS], random_seeds=20)
-    _run(_network('digits', None, 'cpu'), _pool('digits', 'train', None), _pool('digits', 'val', None), Path(out), plan,
+    _run(_network('digits', None, 'cpu'), _pool('digits', 'train', None),
+         _pool('digits', 'val', None), Path(out), plan,
          batch_size=100)
 
 # %% ../nbs/90_cli.ipynb #71e7975d

@@ -54,22 +54,27 @@ def check_labels(
     "Refuse a validation set whose labels are missing or cannot be the network's."
     if not isinstance(val, Pool): return  # a loader's labels are checked batch by batch
     if val.labels is None:
-        raise InputError(f'{val.source} has no labels; give one sub-folder per class, or a label column')
+        raise InputError(f'{val.source} has no labels; give one sub-folder per class, or a label '
+                         'column')
     classes = getattr(module, 'num_classes', None)
     if classes and val.classes and len(val.classes) != classes:
-        raise InputError(f'{val.source} holds {len(val.classes)} classes, the network has {classes}; '
+        raise InputError(f'{val.source} holds {len(val.classes)} classes, the network has '
+                         f'{classes}; '
                          'give all class names in the order of the network, classes=[...]')
     if val.labels.min() < 0:
-        raise InputError(f'{val.source} has label {val.labels.min()}, which is no class; leave such images out')
+        raise InputError(f'{val.source} has label {val.labels.min()}, which is no class; leave '
+                         'such images out')
     if classes and val.labels.max() >= classes:
-        raise InputError(f'{val.source} has label {val.labels.max()}, the network has {classes} classes'
+        raise InputError(f'{val.source} has label {val.labels.max()}, the network has {classes} '
+                         'classes'
                          + _from_one(val.labels, classes))
 
 # %% ../nbs/80_evaluation.ipynb #31b35572
 def _from_one(labels, classes):
     "The way out for labels that are too large."
     one = labels.min() >= 1 and labels.max() == classes
-    return '; the labels seem to count from 1: subtract 1' if one else '; use the labels of the network'
+    if one: return '; the labels seem to count from 1: subtract 1'
+    return '; use the labels of the network'
 
 # %% ../nbs/80_evaluation.ipynb #bf051f6d
 def check_batch_labels(
@@ -77,14 +82,15 @@ def check_batch_labels(
     scores: torch.Tensor,  # (B, classes) of the same images
     names: list,  # of the images
 ):
-    "Refuse labels that are no class of the network, by label, position in the batch and number of classes."
+    "Refuse labels that are no class of the network: names label, position and number of classes."
     if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
         what = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise InputError(f'the network gives {what}; evaluation needs scores of shape (B, classes)')
     classes = scores.shape[1]
     if not len(wrong := np.flatnonzero((labels < 0) | (labels >= classes))): return
     k = wrong[0]
-    raise InputError(f'label {labels[k]} (image {names[k]}, position {k} of its batch) is no class: the network '
+    raise InputError(f'label {labels[k]} (image {names[k]}, position {k} of its batch) is no '
+                     'class: the network '
                      f'has {classes} classes, 0 to {classes - 1}' + _from_one(labels, classes))
 
 # %% ../nbs/80_evaluation.ipynb #53102996
@@ -96,7 +102,8 @@ def check_leak(
 ):
     "Refuse validation images that are in the pool."
     if shared := [n for n, d in zip(names, digests) if d in known]:
-        raise InputError(f'image {shared[0]} of the validation set is also in the pool {source}: a leak; '
+        raise InputError(f'image {shared[0]} of the validation set is also in the pool {source}: '
+                         'a leak; '
                          'take it out of one, or pass allow_leak=True')
 
 # %% ../nbs/80_evaluation.ipynb #36d038ee
@@ -111,7 +118,8 @@ class EvaluationSettings:
     allow_unreadable: bool = False  # go on when more than 1 % of val cannot be decoded
     allow_leak: bool = False  # go on when images of val are in the pool
     progress: bool = None  # progress bar; only on a terminal when None
-    checkpoint: object = None  # file for the counts so far: a call that was interrupted goes on when repeated
+    # file for the counts so far: a call that was interrupted goes on when repeated
+    checkpoint: object = None
 
     def __post_init__(self):
         check_percentile(self.percentile)
@@ -123,7 +131,8 @@ def bit_pairs(
     bits,  # a whole number, or a list of numbers W = A and pairs (W, A)
 ) -> list:  # of pairs (W, A); 32 is float
     "Pairs of bit widths. Raises `InputError` for what no quantizer has."
-    pairs = [(b, b) if np.isscalar(b) else tuple(b) for b in ([bits] if np.isscalar(bits) else bits)]
+    pairs = [(b, b) if np.isscalar(b) else tuple(b) for b in ([bits] if np.isscalar(bits)
+                                                              else bits)]
     if wrong := next((p for p in pairs if len(p) != 2), None):
         raise InputError(f'bits={wrong} cannot be used; give whole numbers or pairs (W, A)')
     return [tuple(v if v == 32 else check_bits(v) for v in p) for p in pairs]
@@ -138,7 +147,8 @@ class _Progress:
         if self.path and self.path.is_file():
             try: old = json.loads(self.path.read_text())
             except ValueError: old = {}
-            if isinstance(old, dict) and old.get('question') == self.state['question']: self.state = old
+            if isinstance(old, dict) and old.get('question') == self.state['question']:
+                self.state = old
 
     def add(self, batch, correct):
         s = self.state
@@ -158,9 +168,11 @@ class _Progress:
 # %% ../nbs/80_evaluation.ipynb #3cc59620
 def _correct(net, batch, work, weights, settings, fmt):
     "Correct answers (results, 2) of a batch for each (ranges, w_bits, a_bits) of work."
-    if batch.labels is None: raise InputError('the batches hold no labels; give (images, labels) pairs')
+    if batch.labels is None: raise InputError('the batches hold no labels; give (images, labels) '
+                                              'pairs')
     device = next(net.module.parameters()).device
-    x, y = batch.images.to(device).contiguous(memory_format=fmt), torch.from_numpy(batch.labels).to(device)
+    x = batch.images.to(device).contiguous(memory_format=fmt)
+    y = torch.from_numpy(batch.labels).to(device)
     counts = []
     for ranges, w, a in work:
         with quantized(net, ranges, w, a, weights[w], settings=settings) as q: scores = q(x)
@@ -180,7 +192,7 @@ def _remaining(net, val, done, o):
 
 # %% ../nbs/80_evaluation.ipynb #225dc398
 def _count(net, val, table, work, o):
-    "Correct answers (results, 2) for work, a dict by (w_bits, a_bits, ranges as bytes), and how many images."
+    "Correct answers (results, 2) for work, a dict by bits and ranges, and the number of images."
     known = frozenset() if o.allow_leak else frozenset(table.digests.to_pylist())
     pooled = isinstance(val, Pool)
     total, print_ = (len(val), val.fingerprint) if pooled else (None, False)
@@ -190,10 +202,12 @@ def _count(net, val, table, work, o):
     device = next(net.module.parameters()).device
     with (layout(net.module, example.to(device)) as fmt,
           show_bar(total, done.state['done'], o.progress, 'evaluation') as bar):
-        weights = {w: network_weights(net, w, o.settings, example) for w in {w for _, w, _ in work.values()}}
+        weights = {w: network_weights(net, w, o.settings, example)
+                   for w in {w for _, w, _ in work.values()}}
         for batch in batches:
             check_leak(batch.digests, batch.names, known, table.meta['pool']['source'])
-            done.add(batch, _correct(net, batch, work.values(), weights, o.settings, fmt) if len(batch) else 0)
+            done.add(batch, _correct(net, batch, work.values(), weights, o.settings, fmt)
+                     if len(batch) else 0)
             if pooled: check_unreadable(done.state['unreadable'], total, o.allow_unreadable)
             bar.update(len(batch) + len(batch.unreadable))
     return done.finish()
@@ -202,40 +216,51 @@ def _count(net, val, table, work, o):
 def _ranges(net, table, selection, estimator, pairs, o):
     "Ranges of a selection for each (w_bits, a_bits)."
     if o.settings.inputs == 'quantized':
-        find = lambda w, a: estimate_ranges(net, table, selection, estimator, a, pool=o.pool, w_bits=w,
-                                            percentile=o.percentile, workers=o.workers, settings=o.settings)
-        return {(w, a): table_ranges(table, selection) if a == 32 else find(w, a) for w, a in dict.fromkeys(pairs)}
+        find = lambda w, a: estimate_ranges(net, table, selection, estimator, a, pool=o.pool,
+                                            w_bits=w,
+                                            percentile=o.percentile, workers=o.workers,
+                                            settings=o.settings)
+        return {(w, a): table_ranges(table, selection) if a == 32 else find(w, a) for w,
+                a in dict.fromkeys(pairs)}
     seen = observe(net, table, selection, estimator, pool=o.pool, workers=o.workers)
-    found = {a: seen.ranges(site_bits(table, min(a, 16), o.settings), o.percentile) for a in {a for _, a in pairs}}
+    found = {a: seen.ranges(site_bits(table, min(a, 16), o.settings), o.percentile)
+             for a in {a for _, a in pairs}}
     return {(w, a): found[a] for w, a in pairs}
 
 # %% ../nbs/80_evaluation.ipynb #3270dc0c
-COLUMNS = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'correct_bias', 'edge_bits', 'inputs',
+COLUMNS = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'correct_bias', 'edge_bits',
+           'inputs',
            'w_bits', 'a_bits', 'n', 'seed', 'top1', 'top5', 'se', 'images']
 
 # %% ../nbs/80_evaluation.ipynb #b7aad022
-_FLOAT = dict(strategy='float', update='', order='', ranges='', correct_bias=False, edge_bits=0, inputs='',
+_FLOAT = dict(strategy='float', update='', order='', ranges='', correct_bias=False, edge_bits=0,
+              inputs='',
               w_bits=32, a_bits=32, n=0, seed=0)  # what the row of the float network says
 
 def _row(selection, estimator, w, a, settings):
     "What a row says of what was evaluated."
     s = selection
     if s is None: return _FLOAT
-    return dict(strategy=s.strategy, update=s.settings.get('update', ''), order=s.settings.get('order', ''),
-                ranges=estimator, correct_bias=settings.correct_bias, edge_bits=settings.edge_bits or 0,
+    return dict(strategy=s.strategy, update=s.settings.get('update', ''),
+                order=s.settings.get('order', ''),
+                ranges=estimator, correct_bias=settings.correct_bias,
+                edge_bits=settings.edge_bits or 0,
                 inputs=settings.inputs, w_bits=w, a_bits=a, n=len(s), seed=s.seed)
 
 # %% ../nbs/80_evaluation.ipynb #e9441c06
 def _check_weights(net, table):
     "Refuse a table of other weights."
     if net.hash == table.meta['weights']: return
-    raise InputError(f'the table is of {table.meta["network"]} with weights {table.meta["weights"][:12]}, the network '
-                     f'has {net.hash[:12]}; make a table of this network (with BatchNorm folded in both, or in neither)')
+    raise InputError(f'the table is of {table.meta["network"]} with weights '
+                     f'{table.meta["weights"][:12]}, the network '
+                     f'has {net.hash[:12]}; make a table of this network (with BatchNorm folded '
+                     'in both, or in neither)')
 
 # %% ../nbs/80_evaluation.ipynb #333a16b5
 def evaluate(
     net,  # a `Network` or `nn.Module`
-    val,  # labelled images that are not in the pool: a `Pool`, or a loader of (images, labels) batches
+    # labelled images that are not in the pool: a `Pool`, or a loader of (images, labels) batches
+    val,
     table: StatisticsTable,  # of the pool, for the same network
     selections,  # one `Selection` or a list of them, made from this table
     bits=(8, 6, 4),  # each W = A, or a pair (W, A); one number is understood, too
@@ -243,17 +268,22 @@ def evaluate(
     estimators=('minmax',),  # of ranges, see the page before
     options: EvaluationSettings = EvaluationSettings(),
     **changes,  # fields of `EvaluationSettings` to change: batch_size, workers, pool, settings ...
-) -> pd.DataFrame:  # one row per result, the float network first (32 bits); top1, top5, se in per cent
+# one row per result, the float network first (32 bits); top1, top5, se in per cent
+) -> pd.DataFrame:
     "Accuracy of the network calibrated with each selection at each bit width."
     net, o, pairs = as_network(net), replace(options, **changes), bit_pairs(bits)
     check_labels(val, net.module)
     _check_weights(net, table)
     if isinstance(selections, Selection): selections = [selections]
-    estimators = [check_estimator(e) for e in ([estimators] if isinstance(estimators, str) else estimators)]
-    asked = [(None, '', 32, 32), *((s, e, w, a) for s in selections for e in estimators for w, a in pairs)]
-    found = {(id(s), e): _ranges(net, table, s, e, pairs, o) for s in selections for e in estimators}
+    estimators = [check_estimator(e) for e in ([estimators] if isinstance(estimators, str)
+                                               else estimators)]
+    asked = [(None, '', 32, 32), *((s, e, w, a) for s in selections for e in estimators for w,
+                                   a in pairs)]
+    found = {(id(s), e): _ranges(net, table, s, e, pairs, o) for s in selections
+             for e in estimators}
     of = lambda s, e, w, a: None if s is None else found[id(s), e][w, a]
-    key = lambda q: (*q[2:], b'' if q[0] is None else of(*q).alpha.tobytes() + of(*q).beta.tobytes())
+    key = lambda q: (*q[2:], b'' if q[0] is None else of(*q).alpha.tobytes() +
+                     of(*q).beta.tobytes())
     work = {key(q): (of(*q), *q[2:]) for q in asked}
     correct, n = _count(net, val, table, work, o)
     if n == 0: raise InputError('the validation set holds no readable image; give one that does')
@@ -265,12 +295,15 @@ def evaluate(
 # %% ../nbs/80_evaluation.ipynb #4f4aacf7
 def summarise(
     results: pd.DataFrame,  # of `evaluate`
-) -> pd.DataFrame:  # one row per strategy and bit width: seeds, mean, sd, min, max of top-1, its standard error
-    "Results with the seeds of a strategy gathered into mean, standard deviation, minimum and maximum."
-    keys = ['network', 'sites', 'ranges', 'correct_bias', 'edge_bits', 'inputs', 'strategy', 'update', 'order',
+# one row per strategy and bit width: seeds, mean, sd, min, max of top-1, its standard error
+) -> pd.DataFrame:
+    "Results with the seeds of a strategy gathered into their mean, spread and extremes."
+    keys = ['network', 'sites', 'ranges', 'correct_bias', 'edge_bits', 'inputs', 'strategy',
+            'update', 'order',
             'n', 'w_bits', 'a_bits']
     keys = [k for k in keys if k in results]  # a file of an earlier version has fewer
-    g = results.fillna({'update': '', 'order': '', 'ranges': '', 'inputs': ''}).groupby(keys, sort=False)
+    g = results.fillna({'update': '', 'order': '', 'ranges': '', 'inputs': ''}).groupby(keys,
+                                                                                        sort=False)
     out = g['top1'].agg(seeds='size', top1='mean', sd='std', min='min', max='max').reset_index()
     out['se'] = g['se'].mean().to_numpy()
     return out

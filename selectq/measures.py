@@ -43,7 +43,7 @@ def measure_width(
     recipe: Recipe,  # of SelectQ
     unit: np.ndarray,  # (sites,) of `random_widths`
 ) -> dict:
-    "Mean width of a set over sites, random = 1, and how an image's score goes with its largest activation."
+    "Mean width of a set, random = 1, and how scores go with the largest activations."
     score = pd.Series(score_images(table, cluster(table, recipe.settings)))
     high = [pd.Series(table.stats[:, k, 3]) for k in range(len(table.sites))]
     return dict(correlation=round(np.mean([score.corr(h, method='spearman') for h in high]), 4),
@@ -67,11 +67,12 @@ def measure_looks(
     looks: pd.DataFrame,  # of `image_looks`, one row per image of the pool
     pool,  # the table's `Pool`, with labels
 ) -> dict:
-    "Where a set's images lie among all in what they look like (mean percentile), and their classes."
+    "What a set's images look like, as mean percentiles among all, and which classes they are of."
     index = choose(table, recipe).index
     classes, counts = np.unique(np.asarray(pool.labels)[index], return_counts=True)
     most = classes[counts.argmax()]
-    return dict(mean_percentiles(looks, index).round(2), classes=len(classes), of_most_common=counts.max(),
+    return dict(mean_percentiles(looks, index).round(2), classes=len(classes),
+                of_most_common=counts.max(),
                 most_common=pool.classes[most] if pool.classes else most)
 
 # %% ../nbs/87_measures.ipynb #10f95a06
@@ -98,7 +99,8 @@ def measure_seconds(
         choose(table, recipe, **given)
         times.append(time.perf_counter() - start)
     read = given.get('channels', table.stats[..., :2]).nbytes
-    return dict(number_of_images=len(table), number_of_sites=len(table.sites), megabytes=round(read / 1e6, 1),
+    return dict(number_of_images=len(table), number_of_sites=len(table.sites),
+                megabytes=round(read / 1e6, 1),
                 seconds=round(min(times), 4))
 
 # %% ../nbs/87_measures.ipynb #40e473bf

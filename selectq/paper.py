@@ -41,7 +41,8 @@ EXPERIMENTS = {
     'table1': Experiment(('ResNet18', 'ResNet50', 'SENet'), (4, 6, 8)),
     'table2': Experiment(('MobileNetV3', 'MobileNetV2'), (4, 6, 8)),
     'table3': Experiment(('ShuffleNet', 'SqueezeNet', 'MnasNet', 'MENet'), (6, 8)),
-    'table4': Experiment(('ResNet50', 'MobileNetV3', 'ShuffleNet'), (4, 6, 8), estimators=('minmax', 'aciq-gauss')),
+    'table4': Experiment(('ResNet50', 'MobileNetV3', 'ShuffleNet'), (4, 6, 8),
+                         estimators=('minmax', 'aciq-gauss')),
     'fig2': Experiment(('ResNet18',), (4,), sets=50),
     'fig6': Experiment(('ResNet18',), (4, 6, 8), sizes=(10, 100, 1000)),
     'fig7': Experiment(('ResNet18',), (4, 6, 8), centroids=(1, 2, 5, 10, 20, 50, 100))}
@@ -64,7 +65,8 @@ def experiment_recipes(
 # %% ../nbs/88_paper.ipynb #9488bf6a
 def _paper_rows():
     "The paper's figures with what they were made with."
-    p = published().drop_duplicates(['model', 'method', 'w_bits']).rename(columns=dict(top1='paper'))
+    p = published().drop_duplicates(['model', 'method',
+                                     'w_bits']).rename(columns=dict(top1='paper'))
     chosen, full = p.method.str.startswith('SelectQ'), p.method == 'Baseline'
     p = p.assign(network=p.model.map(PAPER_NAMES), n=(~full) * 1000, centroids=chosen * 10.)
     return p[['network', 'method', 'n', 'centroids', 'w_bits', 'a_bits', 'paper']]
@@ -73,10 +75,11 @@ def _paper_rows():
 def beside_paper(
     results: pd.DataFrame,  # rows of one experiment
 ) -> pd.DataFrame:  # one row per network, kind of sites, method, size, centroids and bit width
-    "Our figures, seeds gathered, and the paper's where network, method, size, centroids and bit width are equal."
+    "Our figures, seeds gathered, and the paper's where what was measured is the same."
     keys = ['network', 'method', 'n', 'centroids', 'w_bits', 'a_bits']
     extra = [k for k in ('sites', 'score_sites') if k in results and results[k].nunique() > 1]
-    spread = dict(seeds=('top1', 'size'), top1=('top1', 'mean'), sd=('top1', 'std'), se=('se', 'mean'))
+    spread = dict(seeds=('top1', 'size'), top1=('top1', 'mean'), sd=('top1', 'std'),
+                  se=('se', 'mean'))
     results = results.fillna({'centroids': 0, 'score_sites': ''}).astype({'centroids': float})
     ours = results.groupby(keys[:1] + extra + keys[1:], sort=False).agg(**spread).reset_index()
     return ours.merge(_paper_rows(), how='left', on=keys)
@@ -87,17 +90,20 @@ def experiment_settings(
     pool: Pool,
     **changes,  # fields of `Experiment` to change; None leaves the paper's
 ) -> Experiment:
-    "An experiment of the paper, changed where asked. Raises `InputError` for what the pool cannot serve."
-    if name not in EXPERIMENTS: raise InputError(f'experiment {name!r} is unknown; use {", ".join(EXPERIMENTS)}')
+    "An experiment of the paper, changed where asked; refused where the pool cannot serve it."
+    if name not in EXPERIMENTS: raise InputError(f'experiment {name!r} is unknown; use '
+                                                 f'{", ".join(EXPERIMENTS)}')
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items() if v is not None}
     e = replace(EXPERIMENTS[name], **given)
     if min(e.sizes) < 1 or e.sets < 0:
         raise InputError(f'sizes {e.sizes} and {e.sets} random sets cannot be used; '
                          'give 1 image or more, and 0 sets or more')
     if max(e.sizes) > len(pool):
-        raise InputError(f'n={max(e.sizes)} but the pool holds {len(pool)} images; lower n or add images')
+        raise InputError(f'n={max(e.sizes)} but the pool holds {len(pool)} images; lower n or add '
+                         'images')
     if e.sets and pool.labels is None:
-        raise InputError(f'{pool.source} has no labels, and the random sets hold as many images of every class; '
+        raise InputError(f'{pool.source} has no labels, and the random sets hold as many images '
+                         'of every class; '
                          'give one sub-folder per class, or 0 random sets')
     return e
 
@@ -119,14 +125,16 @@ def run_experiment(
     val: Pool,  # labelled images to evaluate on
     out,  # folder for NAME.csv and the statistics
     how: Repetition = Repetition(),
-    **options,  # fields of `Repetition`, or of `StudySettings`: batch_size, allow_unreadable, allow_leak, share ...
+    # fields of `Repetition`, or of `StudySettings`: batch_size, allow_leak, share ...
+    **options,
 ) -> pd.DataFrame:  # one row per result
     "One experiment of the paper on one network; the same call goes on where it was interrupted."
     how = replace(how, **{k: options.pop(k) for k in [*options] if k in vars(how)})
     e = experiment_settings(name, pool, **(how.changes or {}))
     o = StudySettings(estimators=e.estimators, workers=how.workers, **options)
     folder = Path(out) / 'stats' / f'{network.name}-{how.kind}'
-    table = collect(network, pool, how.kind, out=folder, workers=how.workers, noise=max(100, *e.centroids),
+    table = collect(network, pool, how.kind, out=folder, workers=how.workers,
+                    noise=max(100, *e.centroids),
                     allow_unreadable=o.allow_unreadable, progress=o.progress)
     recipes = experiment_recipes(e, how.traversals, how.readings)
     return run_study(network, val, table, recipes, e.bits, study=name, out=out, **vars(o))

@@ -29,9 +29,10 @@ def select_balanced(
     n: int,  # number of images
     seed: int = 0,  # of the draw: a shuffle of all rows, of which a part of every class is taken
 ) -> Selection:
-    "n images at random, spread over the classes as evenly as possible. The published sets fix its stream."
+    "n random images, spread evenly over the classes. Its stream is that of the published sets."
     if table.labels is None:
-        raise InputError(f'pool {table.meta["pool"]["source"]} has no labels, so no classes; use random')
+        raise InputError(f'pool {table.meta["pool"]["source"]} has no labels, so no classes; use '
+                         'random')
     rows = np.random.default_rng(seed).permutation(len(table))
     labels = pd.Series(table.labels[rows])
     turn = labels.groupby(labels).cumcount().to_numpy()  # how many of its class came before
@@ -53,10 +54,14 @@ class Recipe:
 
     def __post_init__(self):
         if self.strategy not in get_args(Strategy):
-            raise InputError(f'strategy={self.strategy!r} is unknown; use {", ".join(get_args(Strategy))}')
-        if (self.strategy == 'given') != bool(self.name and len(self.index)) or len(self.index) not in (0, self.n):
-            raise InputError(f'strategy={self.strategy!r} with name={self.name!r} and {len(self.index)} positions '
-                             'cannot be used; a given set has a name and n positions, the others have neither')
+            raise InputError(f'strategy={self.strategy!r} is unknown; use '
+                             f'{", ".join(get_args(Strategy))}')
+        whole = bool(self.name) and len(self.index) == self.n
+        if not whole if self.strategy == 'given' else self.name or self.index:
+            raise InputError(f'strategy={self.strategy!r} with name={self.name!r} and '
+                             f'{len(self.index)} positions '
+                             'cannot be used; a given set has a name and n positions, the others '
+                             'have neither')
         object.__setattr__(self, 'settings', replace(self.settings, seed=self.seed))
 
 # %% ../nbs/86_studies.ipynb #6229749d
@@ -78,11 +83,14 @@ def choose(
     if recipe.strategy == 'balanced': return select_balanced(table, recipe.n, recipe.seed)
     if recipe.strategy == 'selectq': return select(table, recipe.n, recipe.settings, **given)
     if len(strange := np.setdiff1d(recipe.index, table.index)):
-        raise InputError(f'set {recipe.name!r} holds image {strange[0]}, which the table does not; give positions of its pool')
-    return make_selection(table, np.searchsorted(table.index, recipe.index), 'given', {}, recipe.seed)
+        raise InputError(f'set {recipe.name!r} holds image {strange[0]}, which the table does '
+                         'not; give positions of its pool')
+    return make_selection(table, np.searchsorted(table.index, recipe.index), 'given', {},
+                          recipe.seed)
 
 # %% ../nbs/86_studies.ipynb #2894ea02
-NUMERICS = {'all': 1, 'random': 2, 'aciq-gauss': 2, 'aciq-laplace': 2}  # strategy or estimator -> version
+# strategy or estimator -> version
+NUMERICS = {'all': 1, 'random': 2, 'aciq-gauss': 2, 'aciq-laplace': 2}
 
 # %% ../nbs/86_studies.ipynb #60ca402b
 def numerics_of(
@@ -95,8 +103,10 @@ def numerics_of(
 KNOBS = [f.name for f in fields(SelectQSettings) if f.name not in ('update', 'order', 'seed')]
 _MEASURED = ['top1', 'top5', 'se', 'images']
 _HASHES = ['weights', 'table', 'val', 'percentile']
-KEY = [c for c in COLUMNS if c not in _MEASURED] + KNOBS + ['name', 'chosen'] + _HASHES + ['numerics']
-ROW = ['study', 'method', *KEY[:-1], *_MEASURED, 'seconds', 'hardware', 'selectq', 'torch', 'numerics']
+KEY = [c for c in COLUMNS if c not in _MEASURED] + KNOBS + ['name',
+                                                            'chosen'] + _HASHES + ['numerics']
+ROW = ['study', 'method', *KEY[:-1], *_MEASURED, 'seconds', 'hardware', 'selectq', 'torch',
+       'numerics']
 
 # %% ../nbs/86_studies.ipynb #ad53265d
 def hardware(
@@ -107,20 +117,24 @@ def hardware(
     if str(device).startswith('cuda'): return torch.cuda.get_device_name(device)
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.exists() else []
-    model = next((l.split(':')[1].strip() for l in lines if l.startswith('model name')), platform.processor())
+    model = next((l.split(':')[1].strip() for l in lines if l.startswith('model name')),
+                 platform.processor())
     return f'{model}, {os.cpu_count()} cores'
 
 # %% ../nbs/86_studies.ipynb #528ad415
 def _key(row): return tuple(str(row[c]) for c in KEY)
-def _question(row): return _key(row)[:-1]  # the key without the version of the numerics: two answers are one too many
+# the key without the version of the numerics: two answers are one too many
+def _question(row): return _key(row)[:-1]
 def _current(row): return row['numerics'] == numerics_of(row)
 
 # %% ../nbs/86_studies.ipynb #3d6261c6
 def _about(recipe):
     "Key columns that a recipe decides."
     s = asdict(recipe.settings) if recipe.strategy == 'selectq' else {}
-    digest = hashlib.sha256(np.array(recipe.index, np.int64)).hexdigest()[:12] if recipe.index else ''
-    return dict(strategy=recipe.strategy, n=recipe.n, seed=recipe.seed, name=recipe.name, chosen=digest,
+    digest = hashlib.sha256(np.array(recipe.index,
+                                     np.int64)).hexdigest()[:12] if recipe.index else ''
+    return dict(strategy=recipe.strategy, n=recipe.n, seed=recipe.seed, name=recipe.name,
+                chosen=digest,
                 **{k: s.get(k, '') for k in ('update', 'order', *KNOBS)})
 
 # %% ../nbs/86_studies.ipynb #9211041c
@@ -139,7 +153,8 @@ def method_name(
 def _filled(row):
     "A row of any version with the columns that came later."
     usual = asdict(SelectQSettings()) if row['strategy'] == 'selectq' else {}
-    return {**{k: str(usual.get(k, '')) for k in KNOBS}, 'name': '', 'chosen': '', 'numerics': '1', **row}
+    return {**{k: str(usual.get(k, '')) for k in KNOBS}, 'name': '', 'chosen': '', 'numerics': '1',
+            **row}
 
 # %% ../nbs/86_studies.ipynb #1e0a80bd
 def read_rows(
@@ -150,24 +165,27 @@ def read_rows(
     rows, base = [], set(ROW) - {*KNOBS, 'name', 'chosen', 'numerics'}
     for path in sorted(Path(folder).glob(files)):
         df = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if base <= set(df.columns): rows += [{c: r[c] for c in ROW} for r in map(_filled, df.to_dict('records'))]
+        if base <= set(df.columns):
+            rows += [{c: r[c] for c in ROW} for r in map(_filled, df.to_dict('records'))]
     return rows
 
 # %% ../nbs/86_studies.ipynb #0ea0ecbd
 def _write_rows(path, rows):
-    "Add rows to a file. What others have added meanwhile stays, except another answer to the same question."
+    "Add rows to a file. What others added meanwhile stays, but for other answers to a question."
     path.parent.mkdir(parents=True, exist_ok=True)
     mine = {_question(r) for r in rows}
     with locked(path):
         others = [r for r in read_rows(path.parent, path.name) if _question(r) not in mine]
-        with written_aside(path) as aside: pd.DataFrame([*rows, *others], columns=ROW).to_csv(aside, index=False)
+        with written_aside(path) as aside:
+            pd.DataFrame([*rows, *others], columns=ROW).to_csv(aside, index=False)
 
 # %% ../nbs/86_studies.ipynb #92255856
 def _typed(rows):
     "A frame of the rows, numbers as numbers."
     df = pd.DataFrame(rows, columns=ROW)
     for c in ROW:
-        if c in ('weights', 'table', 'val', 'chosen', 'name', 'numerics'): continue  # text, also where it looks like a number
+        # text, also where it looks like a number
+        if c in ('weights', 'table', 'val', 'chosen', 'name', 'numerics'): continue
         try: df[c] = pd.to_numeric(df[c].replace('', np.nan))
         except (ValueError, TypeError): pass
     return df
@@ -179,8 +197,10 @@ def read_study(
     "The rows of a study that the current numerics made; prints how many others the file holds."
     rows = read_rows(Path(path).parent, Path(path).name)
     current = [r for r in rows if _current(r)]
-    if not current: raise InputError(f'{path} holds no row of a study with the current numerics; run the study again')
-    if old := len(rows) - len(current): print(f'{Path(path).name}: {old} of {len(rows)} rows left out, made by other numerics')
+    if not current: raise InputError(f'{path} holds no row of a study with the current numerics; '
+                                     'run the study again')
+    if old := len(rows) - len(current): print(f'{Path(path).name}: {old} of {len(rows)} rows left '
+                                              'out, made by other numerics')
     return _typed(current)
 
 # %% ../nbs/86_studies.ipynb #bf6247c2
@@ -195,16 +215,19 @@ class StudySettings(EvaluationSettings):
 def _fixed(net, val, table, o):
     "Key columns that all rows of a call share."
     s = o.settings
-    return dict(weights=net.hash[:12], table=table.hash[:12], val=val.fingerprint[:12], percentile=o.percentile,
-                network=net.name, sites=table.kind, correct_bias=s.correct_bias, edge_bits=s.edge_bits or 0,
+    return dict(weights=net.hash[:12], table=table.hash[:12], val=val.fingerprint[:12],
+                percentile=o.percentile,
+                network=net.name, sites=table.kind, correct_bias=s.correct_bias,
+                edge_bits=s.edge_bits or 0,
                 inputs=s.inputs)
 
 # %% ../nbs/86_studies.ipynb #dad2ced5
 def _wanted(fixed, recipes, estimators, pairs):
-    "Key columns of every row that a study asks for: (recipe, estimator) -> one dict for each pair of bits."
+    "Key columns of the rows that are asked for: (recipe, estimator) -> a dict for each pair of bits."
     row = lambda r, e, w, a: {**fixed, **_about(r), 'ranges': e, 'w_bits': w, 'a_bits': a}
     numbered = lambda row: {**row, 'numerics': numerics_of(row)}
-    return {(r, e): [numbered(row(r, e, *p)) for p in pairs] for r in dict.fromkeys(recipes) for e in estimators}
+    return {(r, e): [numbered(row(r, e, *p)) for p in pairs] for r in dict.fromkeys(recipes)
+            for e in estimators}
 
 # %% ../nbs/86_studies.ipynb #d81b8bc1
 def _float_row(fixed):
@@ -219,7 +242,8 @@ def _todo(wanted, known, share):
     for (recipe, estimator), rows in wanted.items():
         missing = tuple((r['w_bits'], r['a_bits']) for r in rows if _key(r) not in known)
         if missing: groups.setdefault((estimator, missing), []).append(recipe)
-    return [(e, bits, group[k:k + share]) for (e, bits), group in groups.items() for k in range(0, len(group), share)]
+    return [(e, bits, group[k:k + share]) for (e, bits), group in groups.items()
+            for k in range(0, len(group), share)]
 
 # %% ../nbs/86_studies.ipynb #1f7727ee
 def _evaluated(net, val, table, o, work):
@@ -229,11 +253,14 @@ def _evaluated(net, val, table, o, work):
     plain = EvaluationSettings(**{f.name: getattr(o, f.name) for f in fields(EvaluationSettings)})
     results = evaluate(net, val, table, chosen, pairs, estimators=[estimator], options=plain)
     v, device = versions(), next((p.device for p in net.module.parameters()), 'cpu')
-    facts = dict(seconds=round((time.perf_counter() - start) / len(results), 2), hardware=hardware(device),
+    facts = dict(seconds=round((time.perf_counter() - start) / len(results), 2),
+                 hardware=hardware(device),
                  selectq=v['selectq'], torch=v['torch'].split('+')[0])
     fixed = _fixed(net, val, table, o)
-    keys = [_float_row(fixed), *(row for rows in _wanted(fixed, recipes, [estimator], pairs).values() for row in rows)]
-    return [{**row, **facts, **key, 'method': method_name(key)} for row, key in zip(results.to_dict('records'), keys)]
+    keys = [_float_row(fixed),
+            *(row for rows in _wanted(fixed, recipes, [estimator], pairs).values() for row in rows)]
+    return [{**row, **facts, **key, 'method': method_name(key)} for row,
+            key in zip(results.to_dict('records'), keys)]
 
 # %% ../nbs/86_studies.ipynb #eae09fbc
 def _of_study(known, study): return [r for r in known.values() if r['study'] == study]
@@ -248,26 +275,31 @@ def run_study(
     *,
     study: str = 'study',  # name of the study and of its CSV file
     out=None,  # folder for the CSV file; nothing is written when None
-    **options,  # fields of `StudySettings`: estimators, given, share, pool, settings, batch_size, workers ...
+    # fields of `StudySettings`: estimators, given, share, pool, settings, batch_size, workers ...
+    **options,
 ) -> pd.DataFrame:  # one row per result, those of the float network first
-    "Evaluate every recipe with every estimator at every bit width; rows that are there already are not computed again."
+    "Evaluate every recipe with every estimator at every bit width, but for rows that are there."
     net, pairs, o = as_network(net), bit_pairs(bits), StudySettings(**options)
     path = None if out is None else Path(out) / f'{study}.csv'
     known = {} if out is None else {_key(r): r for r in read_rows(out) if _current(r)}
     fixed = _fixed(net, val, table, o)
     wanted = _wanted(fixed, recipes, o.estimators, pairs)
-    if path: o = replace(o, checkpoint=path.with_name(f'.{study}-{net.name}-{table.kind}.partial.json'))
+    if path:
+        o = replace(o, checkpoint=path.with_name(f'.{study}-{net.name}-{table.kind}.partial.json'))
     for work in _todo(wanted, known, o.share):
-        new = [{c: str(v) for c, v in {'study': study, **r}.items()} for r in _evaluated(net, val, table, o, work)]
+        new = [{c: str(v) for c, v in {'study': study, **r}.items()}
+               for r in _evaluated(net, val, table, o, work)]
         known |= {_key(r): r for r in new if _key(r) not in known}
         if path: _write_rows(path, _of_study(known, study))
     keys = [_key(_float_row(fixed))] + [_key(row) for rows in wanted.values() for row in rows]
     found = [{**known[k], 'study': study} for k in keys if k in known]
-    if path: _write_rows(path, list({_key(r): r for r in [*found, *_of_study(known, study)]}.values()))
+    if path:
+        _write_rows(path, list({_key(r): r for r in [*found, *_of_study(known, study)]}.values()))
     return _typed(found)
 
 # %% ../nbs/86_studies.ipynb #277fa59f
-_SET = ['network', 'sites', 'strategy', 'update', 'order', 'n', 'seed', *KNOBS, 'name', 'chosen', 'weights', 'table']
+_SET = ['network', 'sites', 'strategy', 'update', 'order', 'n', 'seed', *KNOBS, 'name', 'chosen',
+        'weights', 'table']
 
 # %% ../nbs/86_studies.ipynb #e7d089c2
 def measure_study(
@@ -282,13 +314,16 @@ def measure_study(
     path = None if out is None else Path(out) / f'{study}.csv'
     found, m = [], table.meta
     for recipe in dict.fromkeys(recipes):
-        head = dict(network=m['network'], sites=table.kind, **_about(recipe), weights=m['weights'][:12], table=table.hash[:12])
+        head = dict(network=m['network'], sites=table.kind, **_about(recipe),
+                    weights=m['weights'][:12], table=table.hash[:12])
         head = {c: head[c] for c in _SET} | dict(numerics=numerics_of(dict(head, ranges='')))
         old = _measured(path, head)
         if old is None:
             got, v = measure(table, recipe), versions()
-            facts = dict(hardware=hardware(), selectq=v['selectq'], torch=v['torch'].split('+')[0], numerics=head.pop('numerics'))
-            old = pd.DataFrame([{'study': study, **head, **g, **facts} for g in ([got] if isinstance(got, dict) else got)])
+            facts = dict(hardware=hardware(), selectq=v['selectq'], torch=v['torch'].split('+')[0],
+                         numerics=head.pop('numerics'))
+            old = pd.DataFrame([{'study': study, **head, **g, **facts}
+                                for g in ([got] if isinstance(got, dict) else got)])
             if path: _add_measured(path, old)
         found.append(old.astype(str))
     if not found: raise InputError(f'study {study!r} has no recipes; give at least one')
@@ -299,7 +334,8 @@ def _measured(path, head):
     "Rows of a file that were measured for one recipe, as text; None where there are none."
     if path is None or not path.exists(): return None
     df = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if not set(head) <= set(df.columns): raise InputError(f'{path} is no file of measurements; give another folder')
+    if not set(head) <= set(df.columns): raise InputError(f'{path} is no file of measurements; '
+                                                          'give another folder')
     same = np.logical_and.reduce([df[c] == str(v) for c, v in head.items()])
     return df[same] if same.any() else None
 
@@ -312,7 +348,8 @@ def _add_measured(path, new):
         if path.exists():
             old = pd.read_csv(path, dtype=str, keep_default_na=False)
             mine = set(new[keys].itertuples(index=False, name=None))
-            new = pd.concat([old[[k not in mine for k in old[keys].itertuples(index=False, name=None)]], new])
+            new = pd.concat([old[[k not in mine for k in old[keys].itertuples(index=False,
+                                                                              name=None)]], new])
         with written_aside(path) as aside: new.to_csv(aside, index=False)
 
 # %% ../nbs/86_studies.ipynb #ed556fba
