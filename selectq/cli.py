@@ -146,16 +146,19 @@ def _message(e):
     raise e
 
 # %% ../nbs/90_cli.ipynb #2a59c276
+_said = []  # notices of this command
+
 @contextmanager
 def _notices():
-    "Print notices as lines; what stays in float is said by the commands."
+    "Print notices as lines on stderr."
     from selectq.files import Notice
+    _said.clear()
     with warnings.catch_warnings():
         usual = warnings.showwarning
         def show(message, category, *more):
             if not issubclass(category, Notice): return usual(message, category, *more)
-            if not str(message).startswith('float'):
-                print('selectq:', _in_options(str(message)), file=sys.stderr)
+            _said.append(_in_options(str(message)))
+            print('selectq:', _said[-1], file=sys.stderr)
         warnings.showwarning = show
         warnings.simplefilter('always', Notice)
         yield
@@ -226,7 +229,8 @@ def _say_float(meta):
     "Print which tensors and weights a network keeps in float, if any."
     from selectq.sites import float_line
     left = dict(tensors=[], layers=[]) | (meta.get('float') or {})
-    if any(left.values()): print(float_line(left))
+    if any(left.values()) and not any((line := float_line(left)) in said for said in _said):
+        print(f'left in float: {line}')
 
 # %% ../nbs/90_cli.ipynb #303c0862
 @contextmanager
