@@ -1,217 +1,178 @@
-"""Make results/*.csv: the paper's experiments, the ablations and the grid of estimators, on CIFAR-10 and the ImageNet sample.
+"""Make the result files of the paper's experiments, the ablations and the grid of estimators: results/*.csv.
 
     python scripts/experiments.py PART... [--data $SELECTQ_DATA] [--networks NAME...] [--out results] [--tables FOLDER]
 
-Parts: tables (table1, table3, table4, fig2, fig6, fig7), grid (estimator x selection x bits), readings, ablations (one knob each), sites, agreement.
-CIFAR-10: 50,000 images to choose from, 10,000 to evaluate on; the ImageNet sample: 1,000 and 500. A run that was stopped goes on.
+Parts: tables (table1, table3, table4, fig2, fig6, fig7), grid (estimator x selection x bits), readings, ablations (one knob
+each), sites, agreement. CIFAR-10 has 50,000 images to choose from and 10,000 to evaluate on, the ImageNet sample 1,000 and
+500. A run that was stopped goes on; rows made by other numerics are made again. `--networks digits` is over in seconds.
 """
 import argparse
 import os
-import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from selectq.ablations import KNOB_VALUES, ablation_recipes
-from selectq.clustering import SelectQSettings, cluster
-from selectq.data import open_pool, read_classes
-from selectq.evaluation import evaluate
-from selectq.models import load_network
-from selectq.paper import READINGS, experiment_recipes, experiment_settings
-from selectq.plots import image_looks, mean_percentiles
-from selectq.ranking import check_selection, make_selection, score_images, select
-from selectq.statistics import noise_statistics
-from selectq.traversal import collect
 from selectq.channels import channel_statistics
-from selectq.studies import Recipe, choose, hardware, run_study
+from selectq.clustering import READINGS
+from selectq.data import limit_pool, open_pool, read_classes
+from selectq.measures import (measure_dead, measure_looks, measure_positions, measure_seconds, measure_site_widths,
+                              measure_width, random_widths)
+from selectq.models import Network, load_network
+from selectq.paper import experiment_recipes, experiment_settings
+from selectq.plots import image_looks
+from selectq.statistics import noise_statistics
+from selectq.studies import Recipe, choose, given_recipe, measure_study, run_study
+from selectq.table import StatisticsTable
+from selectq.traversal import collect
 
 ROOT = Path(__file__).parents[1]
 CIFAR = ('resnet20_cifar10', 'seresnet20_cifar10', 'mobilenetv2_cifar10')
 MENET = 'menet128_8x1_g4'
-PAIRS = [SelectQSettings(update=u, order=o) for u in ('additive', 'shift') for o in ('highest', 'lowest')]
-ESTIMATORS = ('minmax', 'ema', 'percentile', 'mse', 'entropy', 'aciq-gauss', 'aciq-laplace')
+PAPERS = 'printed', 'text'  # the two readings of the paper's text
+ESTIMATORS = ('minmax', 'mean-extremes', 'percentile', 'mse', 'entropy', 'aciq-gauss', 'aciq-laplace')
 
 
+@dataclass(frozen=True)
+class Scale:
+    "How large the studies of a network are."
+    n: int = 1000  # images in a set of the tables
+    small: int = 100  # images in a set of the other studies
+    bits: tuple = (8, 6, 5, 4, 3)
+    low: tuple = (4, 3)  # bit widths at which sets differ
+    traversals: int = 5  # of the tables
+    seeds: int = 3  # of the other studies
+    batch_size: int = 125
+    changes: tuple = ()  # pairs (field of `Experiment`, value)
+
+
+SCALES = {MENET: Scale(n=100, bits=(8, 6, 5, 4), low=(6, 5), batch_size=50),
+          'digits': Scale(10, 10, (4,), (3,), 1, 1, 50, (('sets', 2), ('centroids', (2, 10))))}
+
+
+@dataclass(frozen=True)
 class Case:
-    "A network with its images, its table, and the sizes and bit widths that suit it."
-    def __init__(self, name, data, tables, sites='activation'):
-        imagenet = name == MENET
-        self.net = load_network(name, data / 'weights/menet128_8x1_g4.safetensors' if imagenet else ROOT / f'results/weights/{name}.safetensors')
-        classes = read_classes(data / 'imagenet-sample/wnids.json') if imagenet else None
-        paths = ('imagenet-sample/train', 'imagenet-sample/val') if imagenet else ('cifar10/train.parquet', 'cifar10/test.parquet')
-        self.pool, self.val = open_pool(data / paths[0], classes=classes), open_pool(data / paths[1], classes=classes)
-        self.bits, self.low = ((8, 6, 5, 4), (6, 5)) if imagenet else ((8, 6, 5, 4, 3), (4, 3))
-        self.n = 100 if imagenet else 1000
-        self.table = collect(self.net, self.pool, sites, out=tables / f'{name}-{sites}', workers=1)
-        self.batch_size = 50 if imagenet else 125
-        self.facts = dict(weights=self.net.hash[:12], table=self.table.hash[:12])
+    "A network with its images, its table, and the sizes that suit it."
+    net: Network
+    pool: object  # a `Pool`
+    val: object  # a `Pool`
+    table: StatisticsTable
+    scale: Scale
 
     def study(self, name, recipes, bits, out, **options):
-        return run_study(self.net, self.val, self.table, recipes, bits, study=name, out=out, batch_size=self.batch_size, **options)
+        return run_study(self.net, self.val, self.table, recipes, bits, study=name, out=out,
+                         batch_size=self.scale.batch_size, **options)
+
+    def measure(self, name, recipes, measure, out): return measure_study(self.table, recipes, measure, study=name, out=out)
+
+    def recipes(self, readings, seeds=None):
+        "SelectQ's small sets."
+        seeds = self.scale.seeds if seeds is None else seeds
+        return [Recipe('selectq', self.scale.small, seed, READINGS[r]) for r in readings for seed in range(seeds)]
+
+    def random(self): return [Recipe('balanced', self.scale.small, seed) for seed in range(self.scale.seeds)]
+
+
+def images(name, data):
+    "Weights, pool and validation set of a network."
+    if name == 'digits': return None, limit_pool(open_pool('digits'), 150), limit_pool(open_pool('digits', 'val'), 50)
+    if name != MENET:
+        pool, val = (open_pool(data / f'cifar10/{part}.parquet') for part in ('train', 'test'))
+        return ROOT / f'results/weights/{name}.safetensors', pool, val
+    folder = data / 'imagenet-sample'
+    classes = read_classes(folder / 'wnids.json')
+    return data / f'weights/{name}.safetensors', *(open_pool(folder / part, classes=classes) for part in ('train', 'val'))
+
+
+def load_case(name, data, tables, kind='activation'):
+    weights, pool, val = images(name, data)
+    net, scale = load_network(name, weights), SCALES.get(name, Scale())
+    return Case(net, pool, val, collect(net, pool, kind, out=tables / f'{name}-{kind}', workers=1), scale)
 
 
 def tables(case, out):
     "The forms of the paper's tables and figures."
-    imagenet = case.net.name == MENET
-    for name in ('table3', 'fig2') if imagenet else ('table1', 'table4', 'fig2', 'fig6', 'fig7'):
-        e = experiment_settings(name, case.pool, bits=case.bits, sizes=(case.n,) if name != 'fig6' else None)
-        case.study(name, experiment_recipes(e, orders=5), e.bits, out, ranges=e.ranges)
+    s = case.scale
+    for name in ('table3', 'fig2') if case.net.name == MENET else ('table1', 'table4', 'fig2', 'fig6', 'fig7'):
+        asked = dict(bits=s.bits, sizes=(s.n,)) | dict(s.changes)
+        if name == 'fig6': asked['sizes'] = None if s.n == 1000 else (s.n, 2 * s.n)
+        if name != 'fig7': asked.pop('centroids', None)
+        e = experiment_settings(name, case.pool, **asked)
+        case.study(name, experiment_recipes(e, s.traversals), e.bits, out, estimators=e.estimators)
 
 
 def grid(case, out):
-    "Estimator x selection x bits, 100 images."
-    recipes = [Recipe('balanced', 100, seed) for seed in range(3)] + [Recipe('selectq', 100, seed, r) for r in READINGS for seed in range(3)]
-    case.study('grid', recipes, case.low, out, ranges=ESTIMATORS, pool=case.pool)
+    "Estimator x selection x bits."
+    case.study('grid', case.random() + case.recipes(PAPERS), case.scale.low, out, estimators=ESTIMATORS, pool=case.pool)
 
 
 def readings(case, out):
-    "All four pairs of Eq. 3 and Eq. 5 at every bit width."
-    case.study('readings', ablation_recipes('reading', 100, 3), case.bits, out)
-    random = np.mean([widths(case.table, choose(case.table, Recipe('balanced', 100, seed))) for seed in range(10)], 0)  # (sites,)
-    append(out / 'readings_width.csv', [width(case, replace(pair, seed=seed), random) for pair in PAIRS for seed in range(3)])
-    seen = image_looks(case.pool)
-    append(out / 'readings_looks.csv', looks(case, seen, 100))
-    append(out / 'readings_pixels.csv', given_sets(case, {f'least {q}': np.argsort(seen[q].to_numpy(), kind='stable')[:100] for q in seen}, case.low))
-    append(out / 'readings_sites.csv', [row for pair in PAIRS for row in site_widths(case, pair, random)])
-    squeezed = [s for s in case.table.sites if '.se.' in s]
-    if squeezed: append(out / 'readings_gates.csv', given_sets(case, {name(r): without_sites(case, squeezed, r) for r in READINGS}, case.bits))
+    "All four pairs of Eq. 3 and Eq. 5 at every bit width, and what their sets are like."
+    s, all_four = case.scale, case.recipes(READINGS)
+    case.study('readings', ablation_recipes('reading', s.small, s.seeds), s.bits, out)
+    unit, seen = random_widths(case.table, s.small), image_looks(case.pool)
+    types = [type(case.net.module.get_submodule(name.split(':')[0])).__name__ for name in case.table.sites]
+    case.measure('readings_width', all_four, lambda t, r: measure_width(t, r, unit), out)
+    case.measure('readings_looks', all_four, lambda t, r: measure_looks(t, r, seen, case.pool), out)
+    case.measure('readings_sites', case.recipes(READINGS, 1), lambda t, r: measure_site_widths(t, r, unit, types), out)
+    least = [given_recipe(f'least {q}', np.argsort(seen[q].to_numpy(), kind='stable')[:s.small]) for q in seen]
+    case.study('readings_pixels', least, s.low, out)
+    if any('.se.' in name for name in case.table.sites):
+        gates = [replace(r, settings=replace(r.settings, score_sites='!*.se.*')) for r in case.recipes(PAPERS, 1)]
+        case.study('readings_gates', gates, s.bits, out)
 
 
-def given_sets(case, sets, bits):
-    "What sets are worth: name -> rows of the table."
-    results = evaluate(case.net, case.val, case.table, [make_selection(case.table, rows, 'given') for rows in sets.values()], bits, batch_size=case.batch_size)[1:]
-    return [dict(network=case.net.name, selection=name, **r, **case.facts, hardware=hardware()) for name, r in zip((name for name in sets for _ in bits), results[['w_bits', 'a_bits', 'n', 'top1', 'se', 'images']].to_dict('records'))]
-
-
-def without_sites(case, names, settings, n=100):
-    "Rows that would be chosen if some sites were left out of the score; all of them are quantized."
-    table, keep = case.table, [k for k, s in enumerate(case.table.sites) if s not in names]
-    part = replace(table, stats=table.stats[:, keep], noise=table.noise[:, keep], meta={**table.meta, 'sites': [table.sites[k] for k in keep]})
-    return np.searchsorted(table.index, select(part, n, settings).index)
-
-
-def widths(table, selection):
-    "The largest activation of a set at each site."
-    return table.stats[check_selection(selection, table), :, 3].max(0).astype(float)  # (sites,)
-
-
-def site_widths(case, settings, random):
-    "The width of each site's range that a chosen set leaves, relative to random sets'."
-    table, modules = case.table, dict(case.net.module.named_modules())
-    relative = (widths(table, select(table, 100, settings)) / random).tolist()
-    return [dict(network=case.net.name, site=s, activation=type(modules[s.split(':')[0]]).__name__, update=settings.update, order=settings.order, width=round(w, 4), **case.facts)
-            for s, w in zip(table.sites, relative)]
-
-
-def looks(case, seen, n):
-    "Where the images of each pair's set lie among all, in what they look like; and which classes they are of."
-    labels, rows = np.asarray(case.pool.labels), []
-    for pair in PAIRS:
-        for seed in range(3):
-            chosen = check_selection(select(case.table, n, replace(pair, seed=seed)), case.table)
-            classes, counts = np.unique(labels[chosen], return_counts=True)
-            rows.append(dict(network=case.net.name, update=pair.update, order=pair.order, seed=seed, n=n, **mean_percentiles(seen, chosen).round(2),
-                             classes=len(classes), of_most_common=counts.max(), most_common=case.pool.classes[classes[counts.argmax()]] if case.pool.classes else classes[counts.argmax()], **case.facts))
-    return rows
-
-
-def width(case, settings, random):
-    "How wide the ranges of a chosen set are beside random sets', and how scores go with an image's largest activation; means over sites."
-    table, score = case.table, pd.Series(score_images(case.table, cluster(case.table, settings)))
-    correlation = np.mean([score.corr(pd.Series(table.stats[:, k, 3]), method='spearman') for k in range(len(table.sites))])
-    return dict(network=case.net.name, update=settings.update, order=settings.order, seed=settings.seed, correlation=round(correlation, 4),
-                width=round((widths(table, select(table, 100, settings)) / random).mean(), 4), **case.facts)
-
-
-def append(path, rows):
-    "Add rows to a small CSV file, in place of those of the same network."
-    new = pd.DataFrame(rows)
-    old = pd.read_csv(path) if path.exists() else new[:0]
-    pd.concat([old[~old.network.isin(new.network)], new]).to_csv(path, index=False)
+def changed(case, knob): return [replace(r, settings=replace(r.settings, **c)) for r in case.recipes(PAPERS, 1) for c in KNOB_VALUES[knob]]
 
 
 def ablations(case, out):
     "One knob at a time; what centroids and distances cost, and how many centroids never move."
-    given = dict(channels=channel_statistics(case.net, case.pool, case.table.kind), noise=noise_statistics(case.net, case.table.kind, 10, noise='gaussian'))
-    costs(case, out, given['channels'])
-    append(out / 'granularity_dead.csv', [dead(case, replace(r, **change)) for r in READINGS for change in KNOB_VALUES['granularity']])
+    s, kind = case.scale, case.table.kind
+    channels = channel_statistics(case.net, case.pool, kind)
+    noise = noise_statistics(case.net, kind, 10, noise='gaussian')
+    case.measure('centroids_seconds', changed(case, 'centroids'), measure_seconds, out)
+    case.measure('granularity_dead', changed(case, 'granularity'), measure_dead, out)
+    for part, given in split(changed(case, 'distance'), channels, noise):
+        case.measure('distance_cost', part, lambda t, r: measure_seconds(t, r, **given), out)
     for knob in KNOB_VALUES:
         if knob in ('reading', 'centroids'): continue  # `readings`, and fig7 of `tables`
-        for part in split(ablation_recipes(knob, 100, 5 if knob == 'order' else 3)):
-            case.study(knob, part, case.low, out, given={k: v for k, v in given.items() if needs(part, k)})
+        recipes = ablation_recipes(knob, s.small, s.traversals if knob == 'traversal' else s.seeds)
+        for part, given in split(recipes, channels, noise): case.study(knob, part, s.low, out, given=given)
 
 
-def costs(case, out, channels):
-    "Seconds from the table to a selection, and what has to be kept."
-    facts = dict(images=len(case.table), sites=len(case.table.sites), hardware=hardware())
-    append(out / 'centroids_seconds.csv', [dict(network=case.net.name, update=r.update, **change, **facts, seconds=seconds(case, replace(r, **change))) for r in READINGS for change in KNOB_VALUES['centroids']])
-    for_distance = lambda distance: dict(channels=channels) if distance == 'channel' else {}
-    append(out / 'distance_cost.csv', [dict(network=case.net.name, update=r.update, **change, **facts, megabytes=round((channels if given else case.table.stats[..., :2]).nbytes / 1e6, 1),
-                                            seconds=seconds(case, replace(r, **change), **given)) for r in READINGS for change in KNOB_VALUES['distance'] for given in [for_distance(**change)]])
+def split(recipes, channels, noise):
+    "Recipes that `choose` gives the same things beside the table, and these."
+    needs = lambda r: (r.settings.distance == 'channel', r.settings.initialisation == 'gaussian')
+    for wanted in dict.fromkeys(map(needs, recipes)):
+        given = {k: v for k, v, w in zip(('channels', 'noise'), (channels, noise), wanted) if w}
+        yield [r for r in recipes if needs(r) == wanted], given
 
 
-def seconds(case, settings, **given):
-    "The fastest of three selections."
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        select(case.table, 100, settings, **given)
-        times.append(time.perf_counter() - start)
-    return round(min(times), 4)
-
-
-def dead(case, settings):
-    "How many centroids are the nearest to no image at all."
-    wins = cluster(case.table, settings).wins
-    return dict(network=case.net.name, update=settings.update, granularity=settings.granularity, batch_size=settings.batch_size, centroids=wins.size, dead=int((wins == 0).sum()), **case.facts)
-
-
-def split(recipes):
-    "Recipes that need the same given things together."
-    return [part for part in ([r for r in recipes if needs([r], 'noise') == n and needs([r], 'channels') == c] for n in (False, True) for c in (False, True)) if part]
-
-
-def needs(recipes, what):
-    return any(r.settings.initialisation == 'gaussian' if what == 'noise' else r.settings.distance == 'channel' for r in recipes)
-
-
-def sites(name, data, tables, out):
+def sites(name, data, folder, out):
     "The same recipes where activations are quantized elsewhere."
     for kind in ('activation', 'output', 'input'):
-        case = Case(name, data, tables, kind)
-        case.study('sites', [Recipe('balanced', 100, s) for s in range(3)] + [Recipe('selectq', 100, s, r) for r in READINGS for s in range(3)], case.low, out)
+        case = load_case(name, data, folder, kind)
+        case.study('sites', case.random() + case.recipes(PAPERS), case.scale.low, out)
 
 
-def agreement(data, tables, out):
-    "What the sets of different networks, sites and orders share, and what a set is worth for another network."
-    cases = [Case(name, data, tables) for name in CIFAR]
-    others = [Case(CIFAR[0], data, tables, kind) for kind in ('output', 'input')]
-    rows = [dict(network=c.net.name, sites=c.table.kind, seed=seed, update=r.update, order=r.order, rank=k, index=i)
-            for c in cases + others for r in READINGS for seed in (0, 1) for k, i in enumerate(select(c.table, 100, replace(r, seed=seed)).index, 1)]
-    pd.DataFrame(rows).to_csv(out / 'agreement.csv', index=False)
-    frames = []
-    for c in cases:
-        sets = {(name(r), d.net.name): make_selection(c.table, check_selection(select(d.table, 100, r), d.table), 'given') for r in READINGS for d in cases}
-        sets |= {(name(r), 'random'): choose(c.table, Recipe('balanced', 100, 0)) for r in READINGS}
-        results = evaluate(c.net, c.val, c.table, list(sets.values()), c.low, batch_size=c.batch_size)[1:]
-        labels = [label for label in sets for _ in c.low]
-        frames.append(results.assign(reading=[a for a, _ in labels], chosen_for=[b for _, b in labels], **c.facts, hardware=hardware())[['network', 'reading', 'chosen_for', 'w_bits', 'a_bits', 'n', 'top1', 'se', 'images', *c.facts, 'hardware']])
-    pd.concat(frames).to_csv(out / 'transfer.csv', index=False)
-
-
-def name(reading): return f'{reading.update}, {reading.order}'
+def agreement(networks, data, folder, out):
+    "The sets of different networks, sites and traversals, and what a set is worth for another network."
+    cases = [load_case(name, data, folder) for name in networks if name != MENET]
+    others = [load_case(networks[0], data, folder, kind) for kind in ('output', 'input')]
+    for case in cases + others: case.measure('agreement', case.recipes(PAPERS, 2), measure_positions, out)
+    chosen = {f'{r} for {c.net.name}': choose(c.table, *c.recipes([r], 1)).index for r in PAPERS for c in cases}
+    lent = [given_recipe(name, index) for name, index in chosen.items()]
+    for case in cases: case.study('transfer', lent + case.random()[:1], case.scale.low, out)
 
 
 def main(parts, networks, data, out, tables):
     data, out, folder = Path(data), Path(out), Path(tables)
-    out.mkdir(parents=True, exist_ok=True)
     for part in parts:
-        if part == 'agreement': agreement(data, folder, out)
+        if part == 'agreement': agreement(networks, data, folder, out)
         for name in networks if part != 'agreement' else ():
             if part == 'sites': sites(name, data, folder, out)
-            else: PARTS[part](Case(name, data, folder), out)
+            else: PARTS[part](load_case(name, data, folder), out)
             print(f'{part}: {name} done', flush=True)
 
 
@@ -221,7 +182,7 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('parts', nargs='+', choices=PARTS)
     parser.add_argument('--networks', nargs='+', default=[*CIFAR, MENET])
-    parser.add_argument('--data', default=os.environ.get('SELECTQ_DATA', '.'), help='folder with cifar10, imagenet-sample and weights')
+    parser.add_argument('--data', default=os.environ.get('SELECTQ_DATA', '.'), help='folder with cifar10, imagenet-sample, weights')
     parser.add_argument('--out', default=ROOT / 'results')
     parser.add_argument('--tables', default=ROOT / '.tables', help='where the statistics tables are kept')
     main(**vars(parser.parse_args()))

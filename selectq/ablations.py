@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .clustering import SelectQSettings
-from .data import InputError
+from .files import InputError
 from .paper import READINGS
 from .plots import selection_names
 from .studies import Recipe
@@ -21,11 +21,13 @@ from .studies import Recipe
 KNOB_VALUES = {
     'centroids': [dict(centroids=c) for c in (1, 2, 5, 10, 20, 50, 100)],
     'gamma': [dict(gamma=g) for g in (0., .1, 1., 10., 100.)],
-    'step': [dict(lambda_min=a, lambda_max=b) for a, b in ((.001, .1), (.0001, .01), (.01, 1.), (.001, .001), (.01, .01), (.1, .1))],
+    'step': [dict(lambda_min=a, lambda_max=b) for a, b in
+             ((.001, .1), (.0001, .01), (.01, 1.), (.001, .001), (.01, .01), (.1, .1))],
     'distance': [dict(distance=d) for d in ('euclidean', 'cosine', 'channel')],
     'initialisation': [dict(initialisation=i) for i in ('uniform', 'gaussian', 'images')],
-    'granularity': [dict(granularity='image')] + [dict(granularity='batch', batch_size=b) for b in (8, 32, 128, 512)],
-    'order': [dict(), dict(shuffle=False)],
+    'granularity': [dict(granularity='image')]
+                   + [dict(granularity='batch', batch_size=b) for b in (8, 32, 128, 512)],
+    'traversal': [dict(), dict(shuffle=False)],
     'reading': [dict(update=u, order=o) for u, o in (('additive', 'lowest'), ('shift', 'highest'))],
 }
 
@@ -33,38 +35,47 @@ KNOB_VALUES = {
 def ablation_recipes(
     knob: str,  # a key of `KNOB_VALUES`
     n: int,  # images in a set
-    seeds: int = 5,  # traversal orders, and random sets
-    readings: tuple = READINGS,  # settings of SelectQ that the knob is turned in
+    seeds: int = 5,  # traversals of SelectQ, and random sets
+    readings: tuple = READINGS,  # settings of SelectQ in which the knob is changed
 ) -> list:  # of `Recipe`
     "Random sets, then SelectQ with every value of a knob."
-    if knob not in KNOB_VALUES: raise InputError(f'knob {knob!r} is unknown; use {", ".join(KNOB_VALUES)}')
+    if knob not in KNOB_VALUES: raise InputError(f'knob {knob!r} is unknown; use '
+                                                 f'{", ".join(KNOB_VALUES)}')
     recipes = [Recipe('balanced', n, seed) for seed in range(seeds)]
     for reading in readings:
         for change in ([{}] if knob == 'reading' else []) + KNOB_VALUES[knob]:
-            once = change.get('shuffle') is False  # one order has no seeds
-            recipes += [Recipe('selectq', n, seed, replace(reading, **change)) for seed in range(1 if once else seeds)]
+            once = change.get('shuffle') is False  # the pool's sequence has no seeds
+            recipes += [Recipe('selectq', n, seed, replace(reading, **change))
+                        for seed in range(1 if once else seeds)]
     return list(dict.fromkeys(recipes))
 
 # %% ../nbs/89_ablations.ipynb #db6a5cf7
 def _place(row, knob):
     "Which of the knob's values a row has; -1 where it has none, as random sets."
     has = lambda change: all(row[k] == v or str(row[k]) == str(v) for k, v in change.items())
-    return max((j for j, change in enumerate(KNOB_VALUES.get(knob, ())) if row['strategy'] == 'selectq' and has(change)), default=-1)
+    values = KNOB_VALUES.get(knob, ()) if row['strategy'] == 'selectq' else ()
+    return max((j for j, change in enumerate(values) if has(change)), default=-1)
+
+# %% ../nbs/89_ablations.ipynb #065e6585
+_WORDS = {'step': lambda r: f'{r.lambda_max:g}' + (f' to {r.lambda_min:g}'
+                                                   if r.lambda_min != r.lambda_max else ''),
+          'granularity': lambda r: 'image' if r.granularity == 'image'
+          else f'batch of {r.batch_size:.0f}',
+          'traversal': lambda r: 'shuffled' if str(r.shuffle) == 'True' else 'as in the pool'}
 
 # %% ../nbs/89_ablations.ipynb #de96be1a
 def knob_column(
     results: pd.DataFrame,  # rows of a study
     knob: str,  # a key of `KNOB_VALUES`, or any column
-) -> tuple:  # (results with that column, in the order of the knob's values; its name)
-    "The column that a knob turns, made where it takes several; random sets first, then the knob's values in their order."
-    results = results.iloc[np.argsort([_place(row, knob) for row in results.to_dict('records')], kind='stable')]
-    random = results.strategy != 'selectq'
-    made = {'step': lambda r: f'{r.lambda_min:g}' if r.lambda_min == r.lambda_max else f'{r.lambda_max:g} to {r.lambda_min:g}',
-            'granularity': lambda r: 'image' if r.granularity == 'image' else f'batch of {r.batch_size:.0f}',
-            'order': lambda r: 'shuffled' if str(r.shuffle) == 'True' else 'as in the pool'}
-    if knob not in made: return results, knob
-    column = {'granularity': 'one update per', 'order': 'traversal'}.get(knob, knob)
-    return results.assign(**{column: [None if rand else made[knob](r) for rand, r in zip(random, results.itertuples())]}), column
+# (results with that column, random sets first, then the knob's values in sequence; its name)
+) -> tuple:
+    "The column of a knob, made where the knob changes several."
+    place = [_place(row, knob) for row in results.to_dict('records')]
+    results = results.iloc[np.argsort(place, kind='stable')]
+    if knob not in _WORDS: return results, knob
+    column = 'one update per' if knob == 'granularity' else knob
+    words = [_WORDS[knob](r) if r.strategy == 'selectq' else None for r in results.itertuples()]
+    return results.assign(**{column: words}), column
 
 # %% ../nbs/89_ablations.ipynb #ac651e25
 def knob_table(
@@ -73,8 +84,12 @@ def knob_table(
 ) -> pd.DataFrame:  # a row per value, random first; a column per bit width and selection
     "Mean top-1 and its standard deviation over seeds."
     df, column = knob_column(results[results.strategy != 'float'], knob)
-    label = lambda v: '(random)' if pd.isna(v) or v == '' else f'{v:g}' if isinstance(v, (int, float)) else str(v)
-    df = df.assign(selection=selection_names(df), bits=[f'W{w}A{a}' for w, a in zip(df.w_bits, df.a_bits)], **{column: [label(v) for v in df[column].tolist()]})
+    number = lambda v: f'{v:g}' if isinstance(v, (int, float)) else str(v)
+    label = lambda v: '(random)' if pd.isna(v) or v == '' else number(v)
     words = lambda v: f'{v.mean():.2f} \u00b1 {v.std():.2f}' if len(v) > 1 else f'{v.mean():.2f}'
-    out = df.sort_values('w_bits', ascending=False, kind='stable').groupby(['bits', 'selection', column], sort=False).top1.agg(words).unstack([0, 1])
-    return out.reindex(df[column].unique()).fillna('')
+    df = df.assign(selection=selection_names(df), bits=[f'W{w}A{a}' for w,
+                                                        a in zip(df.w_bits, df.a_bits)],
+                   **{column: [label(v) for v in df[column].tolist()]})
+    groups = df.sort_values('w_bits', ascending=False, kind='stable').groupby(['bits', 'selection',
+                                                                               column], sort=False)
+    return groups.top1.agg(words).unstack([0, 1]).reindex(df[column].unique()).fillna('')

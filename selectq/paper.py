@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'READINGS', 'published', 'Experiment', 'experiment_recipes', 'beside_paper', 'experiment_settings',
-           'run_experiment']
+           'Repetition', 'run_experiment']
 
 # %% ../nbs/88_paper.ipynb #a84a2c19
 from dataclasses import dataclass, replace
@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from .clustering import SelectQSettings
-from .data import InputError, Pool
+from . import clustering
+from .data import Pool
+from .files import InputError
 from .models import PAPER_NAMES, Network
+from .studies import Recipe, StudySettings, run_study
 from .traversal import collect
-from .studies import Recipe, run_study
 
 # %% ../nbs/88_paper.ipynb #ac9c2cce
 def published() -> pd.DataFrame:  # table, model, method, w_bits, a_bits, top1 (per cent)
@@ -33,38 +34,55 @@ class Experiment:
     sizes: tuple = (1000,)  # images in a calibration set
     centroids: tuple = (10,)  # per site
     sets: int = 5  # random sets
-    ranges: tuple = ('minmax',)  # range estimators
+    estimators: tuple = ('minmax',)  # of ranges
 
+# %% ../nbs/88_paper.ipynb #3f1f348f
 EXPERIMENTS = {
     'table1': Experiment(('ResNet18', 'ResNet50', 'SENet'), (4, 6, 8)),
     'table2': Experiment(('MobileNetV3', 'MobileNetV2'), (4, 6, 8)),
     'table3': Experiment(('ShuffleNet', 'SqueezeNet', 'MnasNet', 'MENet'), (6, 8)),
-    'table4': Experiment(('ResNet50', 'MobileNetV3', 'ShuffleNet'), (4, 6, 8), ranges=('minmax', 'aciq-gauss')),
+    'table4': Experiment(('ResNet50', 'MobileNetV3', 'ShuffleNet'), (4, 6, 8),
+                         estimators=('minmax', 'aciq-gauss')),
     'fig2': Experiment(('ResNet18',), (4,), sets=50),
     'fig6': Experiment(('ResNet18',), (4, 6, 8), sizes=(10, 100, 1000)),
     'fig7': Experiment(('ResNet18',), (4, 6, 8), centroids=(1, 2, 5, 10, 20, 50, 100))}
 
 # %% ../nbs/88_paper.ipynb #9871a01b
-READINGS = (SelectQSettings(), SelectQSettings(update='shift', order='lowest'))
+READINGS = clustering.READINGS['printed'], clustering.READINGS['text']  # of the paper's text
 
+# %% ../nbs/88_paper.ipynb #608304c3
 def experiment_recipes(
     e: Experiment,
-    orders: int = 1,  # traversal orders of SelectQ
+    traversals: int = 1,  # of SelectQ, each with its seed
     readings: tuple = READINGS,  # settings of SelectQ
 ) -> list:  # of `Recipe`
     "The sets that an experiment compares."
     rivals = [Recipe('balanced', n, seed) for n in e.sizes for seed in range(e.sets)]
-    return rivals + [Recipe('selectq', n, seed, replace(r, centroids=c)) for n in e.sizes for r in readings for c in e.centroids for seed in range(orders)]
+    chosen = [Recipe('selectq', n, seed, replace(r, centroids=c))
+              for n in e.sizes for r in readings for c in e.centroids for seed in range(traversals)]
+    return rivals + chosen
 
 # %% ../nbs/88_paper.ipynb #9488bf6a
+def _paper_rows():
+    "The paper's figures with what they were made with."
+    p = published().drop_duplicates(['model', 'method',
+                                     'w_bits']).rename(columns=dict(top1='paper'))
+    chosen, full = p.method.str.startswith('SelectQ'), p.method == 'Baseline'
+    p = p.assign(network=p.model.map(PAPER_NAMES), n=(~full) * 1000, centroids=chosen * 10.)
+    return p[['network', 'method', 'n', 'centroids', 'w_bits', 'a_bits', 'paper']]
+
+# %% ../nbs/88_paper.ipynb #71095202
 def beside_paper(
     results: pd.DataFrame,  # rows of one experiment
-) -> pd.DataFrame:  # one row per network, method, size, centroids and bit width
-    "Ours, seeds gathered, and the paper's figure for the same network, method and bit width where there is one."
+) -> pd.DataFrame:  # one row per network, kind of sites, method, size, centroids and bit width
+    "Our figures, seeds gathered, and the paper's where what was measured is the same."
     keys = ['network', 'method', 'n', 'centroids', 'w_bits', 'a_bits']
-    ours = results.fillna({'centroids': 0}).groupby(keys, sort=False).agg(seeds=('top1', 'size'), top1=('top1', 'mean'), sd=('top1', 'std'), se=('se', 'mean')).reset_index()
-    theirs = published().drop_duplicates(['model', 'method', 'w_bits']).assign(network=lambda d: d.model.map(PAPER_NAMES)).rename(columns=dict(top1='paper'))
-    return ours.merge(theirs[['network', 'method', 'w_bits', 'a_bits', 'paper']], how='left', on=['network', 'method', 'w_bits', 'a_bits'])
+    extra = [k for k in ('sites', 'score_sites') if k in results and results[k].nunique() > 1]
+    spread = dict(seeds=('top1', 'size'), top1=('top1', 'mean'), sd=('top1', 'std'),
+                  se=('se', 'mean'))
+    results = results.fillna({'centroids': 0, 'score_sites': ''}).astype({'centroids': float})
+    ours = results.groupby(keys[:1] + extra + keys[1:], sort=False).agg(**spread).reset_index()
+    return ours.merge(_paper_rows(), how='left', on=keys)
 
 # %% ../nbs/88_paper.ipynb #b889d0b3
 def experiment_settings(
@@ -72,31 +90,51 @@ def experiment_settings(
     pool: Pool,
     **changes,  # fields of `Experiment` to change; None leaves the paper's
 ) -> Experiment:
-    "An experiment of the paper, changed where asked. Raises `InputError` for what the pool cannot serve."
-    if name not in EXPERIMENTS: raise InputError(f'experiment {name!r} is unknown; use {", ".join(EXPERIMENTS)}')
-    e = replace(EXPERIMENTS[name], **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items() if v is not None})
-    if min(e.sizes) < 1 or e.sets < 0: raise InputError(f'sizes {e.sizes} and {e.sets} random sets cannot be used; give 1 image or more, and 0 sets or more')
-    if max(e.sizes) > len(pool): raise InputError(f'n={max(e.sizes)} but the pool holds {len(pool)} images; lower n or add images')
-    if e.sets and pool.labels is None: raise InputError(f'{pool.source} has no labels, and the random sets hold as many images of every class; give one sub-folder per class, or 0 random sets')
+    "An experiment of the paper, changed where asked; refused where the pool cannot serve it."
+    if name not in EXPERIMENTS: raise InputError(f'experiment {name!r} is unknown; use '
+                                                 f'{", ".join(EXPERIMENTS)}')
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items() if v is not None}
+    e = replace(EXPERIMENTS[name], **given)
+    if min(e.sizes) < 1 or e.sets < 0:
+        raise InputError(f'sizes {e.sizes} and {e.sets} random sets cannot be used; '
+                         'give 1 image or more, and 0 sets or more')
+    if max(e.sizes) > len(pool):
+        raise InputError(f'n={max(e.sizes)} but the pool holds {len(pool)} images; lower n or add '
+                         'images')
+    if e.sets and pool.labels is None:
+        raise InputError(f'{pool.source} has no labels, and the random sets hold as many images '
+                         'of every class; '
+                         'give one sub-folder per class, or 0 random sets')
     return e
 
 # %% ../nbs/88_paper.ipynb #b91fe2c8
+@dataclass(frozen=True)
+class Repetition:
+    "How to repeat an experiment of the paper."
+    traversals: int = 1  # of SelectQ, each with its seed
+    readings: tuple = READINGS  # settings of SelectQ
+    kind: str = 'activation'  # of the sites: activation, relu, output or input
+    workers: int = 0  # decoding processes
+    changes: dict = None  # fields of `Experiment` to change
+
+# %% ../nbs/88_paper.ipynb #31ec347f
 def run_experiment(
     name: str,  # table1 to table4, fig2, fig6, fig7
     network: Network,  # with its weights, on the device where it is to run
     pool: Pool,  # images to choose from
     val: Pool,  # labelled images to evaluate on
     out,  # folder for NAME.csv and the statistics
-    *,
-    orders: int = 1,  # traversal orders of SelectQ
-    readings: tuple = READINGS,  # settings of SelectQ
-    sites: str = 'activation',  # activation, output or input
-    workers: int = 0,  # decoding processes
-    changes: dict = None,  # fields of `Experiment` to change
-    **options,  # of `run_study`: batch_size, allow_unreadable, allow_leak, progress, share
+    how: Repetition = Repetition(),
+    # fields of `Repetition`, or of `StudySettings`: batch_size, allow_leak, share ...
+    **options,
 ) -> pd.DataFrame:  # one row per result
     "One experiment of the paper on one network; the same call goes on where it was interrupted."
-    e = experiment_settings(name, pool, **(changes or {}))
-    unreadable = {k: v for k, v in options.items() if k in ('allow_unreadable', 'progress')}
-    table = collect(network, pool, sites, out=Path(out) / 'stats' / f'{network.name}-{sites}', workers=workers, noise=max(100, *e.centroids), **unreadable)
-    return run_study(network, val, table, experiment_recipes(e, orders, readings), e.bits, study=name, out=out, ranges=e.ranges, workers=workers, **options)
+    how = replace(how, **{k: options.pop(k) for k in [*options] if k in vars(how)})
+    e = experiment_settings(name, pool, **(how.changes or {}))
+    o = StudySettings(estimators=e.estimators, workers=how.workers, **options)
+    folder = Path(out) / 'stats' / f'{network.name}-{how.kind}'
+    table = collect(network, pool, how.kind, out=folder, workers=how.workers,
+                    noise=max(100, *e.centroids),
+                    allow_unreadable=o.allow_unreadable, progress=o.progress)
+    recipes = experiment_recipes(e, how.traversals, how.readings)
+    return run_study(network, val, table, recipes, e.bits, study=name, out=out, **vars(o))

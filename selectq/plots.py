@@ -196,7 +196,8 @@ def _draw_chosen_rows(ax, chosen, names):
 def _draw_float(ax, top1):
     "Full precision in words, and as a dashed line where it does not squeeze the rest."
     low, high = ax.get_xlim()
-    if low <= top1 <= high + .6 * (high - low): ax.axvline(top1, color=COLOURS['float'], lw=1, ls='--')
+    near = low <= top1 <= high + .6 * (high - low)
+    if near: ax.axvline(top1, color=COLOURS['float'], lw=1, ls='--')
     ax.set_xlabel(f'top-1, %\n(float: {top1:.1f})')
 
 # %% ../nbs/85_plots.ipynb #7ad16a4d
@@ -208,8 +209,8 @@ def plot_comparison(
     "Does a selection beat random? Random sets are dots, SelectQ is a mark; a panel per bit width."
     part = quantized(results, 'update', 'order')
     cases, names = list(_cases(part)), list(part.selection.unique())
-    known = [m for n in COLOURS for m in (n, f'SelectQ, {n}') if m in names]  # random first
-    names = known + [n for n in names if n not in known]
+    known = [m for n in COLOURS for m in (n, f'SelectQ, {n}')]  # random first
+    names = sorted(names, key=lambda n: known.index(n) if n in known else len(known))
     full = results[results.strategy == 'float'].assign(network=lambda d: d.get('network', ''))
     axs = panels(axs, len(cases), 1.1 + .22 * len(names))
     for k, (ax, (title, rows)) in enumerate(zip(axs, cases)):

@@ -25,7 +25,7 @@ REFUSED = {
     "stats digits {texts}/notes.txt --out x": "notes.txt",
     "stats resnet81 {pool} --out x": "'resnet81' resnet18",
     "stats '' {pool} --out x": "network ''",
-    "stats digits {pool} --out x --sites relu": "'relu' activation, output, input",
+    "stats digits {pool} --out x --sites relus": "--sites 'relus' activation relu output input",
     "stats digits {pool} --out x --weights {root}/nowhere.pth": "nowhere.pth",
     "stats digits {pool} --out x --weights {unfit}": "unfit.pth stage3 missing",
     "stats digits {pool} --out x --weights {garbage}": "garbage.pth",
@@ -39,8 +39,8 @@ REFUSED = {
     "stats digits {pool} --out {texts}": "not empty",
     "stats digits {pool} --out {table} --batch-size 7": "batch_size 32 7",
     "stats digits {pool} --out x --batch-size 0": "batch",
-    "stats digits {pool} --out x --chunk 0": "chunk=0",
-    "stats digits {pool} --out x --noise 0": "noise=0",
+    "stats digits {pool} --out x --chunk 0": "--chunk 0",
+    "stats digits {pool} --out x --noise 0": "--noise 0",
     "stats digits {pool} --out x --batch-size many": "--batch-size integer",
     "stats digits {pool} --out x --workers -1": "--workers",
     "stats digits {pool} --out x --device cuda:99": "cuda:99 cpu",
@@ -56,27 +56,29 @@ REFUSED = {
     "select {empty}": "no statistics table",
     "select {file}": "no statistics table",
     "select {incomplete} -n 5": "not complete",
-    "select {table}": "n=1000 60 images",
-    "select {table} -n 61": "n=61 60 images",
-    "select {table} -n 0": "n=0",
-    "select {table} -n -3": "n=-3",
+    "select {table}": "-n 1000 60 images",
+    "select {table} -n 61": "-n 61 60 images",
+    "select {table} -n 0": "-n 0",
+    "select {table} -n -3": "-n -3",
     "select {table} -n ten": "-n integer",
-    "select {table} -n 5 --centroids 61": "centroids=61 60 images",
-    "select {table} -n 5 --centroids 13": "centroids=13 12 noise",
-    "select {table} -n 5 --centroids 0": "centroids=0",
+    "select {table} -n 5 --centroids 61": "--centroids 61 60 images",
+    "select {table} -n 5 --centroids 13": "--centroids 13 12 noise",
+    "select {table} -n 5 --centroids 0": "--centroids 0",
     "select {table} -n 5 --strategy best": "'best' selectq, random, one-per-class",
     "select {table} -n 5 --update additiv": "'additiv' additive or shift",
     "select {table} -n 5 --order first": "'first' highest or lowest",
     "select {table} -n 5 --granularity pixel": "'pixel' image or batch",
-    "select {table} -n 5 --gamma -1": "gamma=-1",
-    "select {table} -n 5 --gamma nan": "gamma=nan",
-    "select {table} -n 5 --lambda-min 2": "lambda_min=2",
+    "select {table} -n 5 --gamma -1": "--gamma -1",
+    "select {table} -n 5 --gamma nan": "--gamma nan",
+    "select {table} -n 5 --lambda-min 2": "--lambda-min 2",
     "select {table} -n 5 --batch-size 0": "batch",
-    "select {table} -n 5 --seed -1": "seed=-1",
-    "select {table} -n 61 --strategy random": "n=61",
+    "select {table} -n 5 --seed -1": "--seed -1",
+    "select {table} -n 61 --strategy random": "-n 61",
     "select {unlabelled} --strategy one-per-class": "no labels",
     "select {table} -n 5 --out {texts}": "texts",
     "select {table} -n 5 --out {file}/x.json": "file",
+    "select {table} -n 5 --score-sites nothing*": "--score-sites 'nothing*'",
+    "select {table} -n 5 --score-sites !*": "--score-sites '!*'",
     "evaluate digits": "VAL",
     "evaluate digits {val} --stats {table}": "--selection",
     "evaluate digits {val} --stats {table} --selection {root}/nowhere.json": "nowhere.json",
@@ -94,9 +96,9 @@ REFUSED = {
     "evaluate digits {leak} --stats {table} --selection {selection}": "train0007.png leak --allow-leak",
     "evaluate digits {copy} --stats {table} --selection {selection}": "holiday.png leak --allow-leak",
     "evaluate digits {root}/nowhere --stats {table} --selection {selection}": "nowhere",
-    "evaluate digits {val} --stats {table} --selection {selection} --bits 1": "bits=1",
-    "evaluate digits {val} --stats {table} --selection {selection} --bits 8 17": "bits=17",
-    "evaluate digits {val} --stats {table} --selection {selection} --bits 8:1": "bits=1",
+    "evaluate digits {val} --stats {table} --selection {selection} --bits 1": "--bits 1",
+    "evaluate digits {val} --stats {table} --selection {selection} --bits 8 17": "--bits 17",
+    "evaluate digits {val} --stats {table} --selection {selection} --bits 8:1": "--bits 1",
     "evaluate digits {val} --stats {table} --selection {selection} --bits eight": "eight",
     "evaluate digits {val} --stats {table} --selection {selection} --bits 4.5": "4.5",
     "evaluate digits {val} --stats {table} --selection {selection} --bits 8,4": "8,4",
@@ -106,31 +108,31 @@ REFUSED = {
     "evaluate digits {val} --stats {table} --selection {selection} --batch-size 0": "batch",
     "evaluate digits {val} --stats {table} --selection {selection} --batch-size -1": "batch",
     "evaluate digits {val} --stats {table} --selection {selection} --out {texts}": "texts",
-    "evaluate digits {val} --stats {table} --selection {selection} --edge-bits 1": "edge_bits=1",
-    "evaluate digits {val} --stats {table} --selection {selection} --edge-bits 0": "edge_bits=0",
-    "evaluate digits {val} --stats {table} --selection {selection} --edge-bits 32": "edge_bits=32",
+    "evaluate digits {val} --stats {table} --selection {selection} --edge-bits 1": "--edge-bits 1",
+    "evaluate digits {val} --stats {table} --selection {selection} --edge-bits 0": "--edge-bits 0",
+    "evaluate digits {val} --stats {table} --selection {selection} --edge-bits 32": "--edge-bits 32",
     "evaluate digits {val} --stats {table} --selection {selection} --edge-bits eight": "--edge-bits integer",
-    "evaluate digits {val} --stats {table} --selection {selection} --inputs int8": "inputs='int8' float, quantized",
-    "evaluate digits {val} --stats {table} --selection {selection} --inputs quantized": "inputs='quantized' pool",
+    "evaluate digits {val} --stats {table} --selection {selection} --inputs int8": "--inputs 'int8' float, quantized",
+    "evaluate digits {val} --stats {table} --selection {selection} --inputs quantized": "--inputs 'quantized' --pool",
     "evaluate digits {val} --stats {table} --selection {selection} --inputs quantized --pool {val}": "table",
-    "evaluate digits {val} --stats {table} --selection {selection} --fold-batchnorm": "weights own table",
+    "evaluate digits {val} --stats {table} --selection {selection} --fold-batchnorm": "weights of this network",
     "evaluate digits {val} --stats {table} --selection {selection} --correct-bias yes": "yes",
     "run digits {pool}": "VAL",
     "run digits {root}/nowhere {val} --out x": "nowhere",
     "run digits {empty} {val} --out x": "no images",
     "run digits {pool} {empty} --out x": "no images",
-    "run digits {pool} {val} --out x": "n=1000 60 images",
-    "run digits {pool} {val} --out x -n 0": "n=0",
-    "run digits {pool} {val} --out x -n 5 --centroids 61": "centroids=61",
+    "run digits {pool} {val} --out x": "-n 1000 60 images",
+    "run digits {pool} {val} --out x -n 0": "-n 0",
+    "run digits {pool} {val} --out x -n 5 --centroids 61": "--centroids 61",
     "run digits {pool} {val} --out x -n 5 --random-seeds -1": "-1",
     "run digits {pool} {val} --out x -n 5 --update both": "'both'",
     "run digits {pool} {val} --out x -n 5 --order best": "'best'",
     "run digits {pool} {val} --out x -n 5 --sites none": "'none'",
-    "run digits {pool} {val} --out x -n 5 --bits 32": "bits=32",
+    "run digits {pool} {val} --out x -n 5 --bits 32": "--bits 32",
     "run digits {pool} {val} --out x -n 5 --bits 4:8:2": "4:8:2",
     "run digits {pool} {val} --out x -n 5 --batch-size 0": "batch",
-    "run digits {pool} {val} --out x -n 5 --edge-bits 17": "edge_bits=17",
-    "run digits {pool} {val} --out x -n 5 --inputs Quantized": "inputs='Quantized' float, quantized",
+    "run digits {pool} {val} --out x -n 5 --edge-bits 17": "--edge-bits 17",
+    "run digits {pool} {val} --out x -n 5 --inputs Quantized": "--inputs 'Quantized' float, quantized",
     "run digits {pool} {val} --out x -n 5 --fold-batchnorm --weights {nan}": "NaN weights",
     "run digits {pool} {val} --out x -n 5 --workers -2": "--workers",
     "run digits {pool} {val} --out x -n 5 --weights {unfit}": "unfit.pth",
@@ -143,23 +145,25 @@ REFUSED = {
     "run digits {broken} {val} --out x -n 5": "2 of 62 --allow-unreadable",
     "run digits {pool} {broken} --out x -n 5": "2 of 62 --allow-unreadable",
     "run digits {pool} {val} --out {file} -n 5": "file",
+    "run digits {pool} {val} --out x -n 5 --ranges ema": "'ema' mean-extremes",
+    "run digits {pool} {val} --out x -n 5 --score-sites nothing*": "--score-sites 'nothing*'",
     "paper": "EXPERIMENT",
     "paper table1": "--train",
     "paper table1 --train {pool}": "--val",
     "paper table9 --train {pool} --val {val} --out x": "'table9' table1 fig7",
-    "paper table1 --train {pool} --val {val} --out x": "n=1000 60 images",
+    "paper table1 --train {pool} --val {val} --out x": "-n 1000 60 images",
     "paper table1 --train {root}/nowhere --val {val} --out x": "nowhere does not exist",
     "paper table1 --train {pool} --val {val} --out x --sizes 5 --networks resnet81": "'resnet81' resnet18",
     "paper table1 --train {pool} --val {val} --out x --sizes 5 --networks digits resnet81": "'resnet81' resnet18",
     "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --weights {empty}": "empty digits.safetensors",
-    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --sites relu": "'relu' activation, output, input",
-    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --bits 1": "bits=1",
+    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --sites relus": "--sites 'relus' activation output input",
+    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --bits 1": "--bits 1",
     "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --bits 8 eight": "eight",
     "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --limit-train 0": "limit=0",
     "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --limit-val -1": "limit=-1",
-    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --orders 0": "--orders",
+    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --traversals 0": "--traversals",
     "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --sets -1": "-1",
-    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --limit-train 4": "n=5 4 images",
+    "paper table1 --train {pool} --val {val} --out x --networks digits --sizes 5 --limit-train 4": "-n 5 4 images",
     "paper table1 --train {flat} --val {val} --out x --networks digits --sizes 5": "no labels",
     "select {table} -n 5 --distance manhattan": "'manhattan' euclidean",
     "select {table} -n 5 --distance channel": "channel",
@@ -268,12 +272,99 @@ def test_run(world, here):
         code, out, err = call(command, **vars(world))
         assert (code, err) == (0, "") and "report" in out
         names = {p.name for p in (here / "report").iterdir()}
-        assert names == {"stats", "selection.json", "selection_shift_lowest.json", "results.csv", "results.json", "comparison.png"}
+        assert names == {"stats", "selection.json", "selection_shift_lowest.json", "results.csv", "results.json", "comparison.png", "run.json"}
         results = pd.read_csv("report/results.csv")
         assert len(results) == 1 + 2 * 4 and results.n.tolist()[1:] == [6] * 8 and results.columns[:16].tolist() == "network strategy update order sites ranges correct_bias edge_bits inputs w_bits a_bits n seed top1 top5 se".split()
         Image.open("report/comparison.png").verify()
         previous = locals().get("previous", results)
         pd.testing.assert_frame_equal(results, previous)
+
+
+def test_run_into_a_used_folder(world, here):
+    """Another run removes what an earlier one wrote, as long as it is as that run left it; a user's files stay, and one in the way is refused by name."""
+    command = "run digits {pool} {val} -n 6 --bits 8 --random-seeds 1 --workers 0 --out report"
+    assert call(command + " --both-readings", **vars(world))[0] == 0
+    report = here / "report"
+    (report / "notes.txt").write_text("mine")
+    (report / "selection_of_mine.txt").write_text("mine")
+    parts = lambda: {p.name: p.read_bytes() for p in (report / "stats").glob("*.parquet")}
+    stored, stats = json.loads((report / "run.json").read_text()), parts()
+    assert set(stored["files"]) == {"selection.json", "selection_shift_lowest.json", "results.csv", "results.json", "comparison.png"} and stored["run"]["n"] == 6
+    code, out, err = call(command, **vars(world))
+    assert (code, err) == (0, "") and out.startswith("report: 5 files of an earlier run removed")
+    names = {"stats", "selection.json", "results.csv", "results.json", "comparison.png", "run.json", "notes.txt", "selection_of_mine.txt"}
+    assert {p.name for p in report.iterdir()} == names and set(json.loads((report / "run.json").read_text())["files"]) == {"selection.json", "results.csv", "results.json", "comparison.png"}
+    assert parts() == stats, "the table serves the next run"
+    assert not call(command, **vars(world))[1].startswith("report: "), "the same run removes nothing"
+    (report / "results.csv").write_text("mine")
+    before = tree(report)
+    one_line(call(command + " --both-readings", **vars(world)), "report holds results.csv", "has changed", "--out")
+    assert tree(report) == before
+    (report / "results.csv").unlink()
+    (report / "selection_text.json").write_text("mine")
+    before = tree(report)
+    one_line(call(command + " --both-readings", **vars(world)), "selection_text.json", "run.json does not list")
+    (report / "selection_text.json").unlink()
+    assert call(command + " --both-readings", **vars(world))[0] == 0
+    (report / "run.json").write_text("[]")
+    one_line(call(command, **vars(world)), "run.json is no list")
+    (report / "run.json").unlink()
+    before = tree(report)
+    one_line(call(command, **vars(world)), "report holds comparison.png", "does not list")
+    assert tree(report) == before
+
+
+def test_options_in_messages():
+    """What the library says of its parameters, the command line says of its options; other words stay."""
+    from selectq.cli import _in_options
+    for python, option in {
+            "take it out of one, or pass allow_leak=True": "take it out of one, or pass --allow-leak",
+            "repair them or pass allow_unreadable=True": "repair them or pass --allow-unreadable",
+            "use kind='input' or kind='output'": "use --sites 'input' or --sites 'output'",
+            "could be fetched (no); give weights=FILE": "could be fetched (no); give --weights FILE",
+            "in the order of the network, classes=[...]": "in the order of the network, --classes FILE.json",
+            "give the full class order with classes=": "give the full class order with --classes FILE.json",
+            "estimator='ema' is now mean-extremes": "--ranges 'ema' is now mean-extremes",
+            "inputs='quantized' reads the chosen images again; give pool": "--inputs 'quantized' reads the chosen images again; give --pool",
+            "n=2000 but the pool holds 60 images": "-n 2000 but the pool holds 60 images",
+            "lambda_min=2 and lambda_max=0.1 cannot be used": "--lambda-min 2 and --lambda-max 0.1 cannot be used",
+            "score_sites='relu' needs the type": "--score-sites 'relu' needs the type",
+            "mean=3, in=4, then=5, a n=b": "mean=3, in=4, then=5, a n=b"}.items():
+        assert _in_options(python) == option
+
+
+def test_left_in_float(capsys):
+    """One line names what quantization leaves alone, a few by name; nothing is said where there is nothing."""
+    from selectq.cli import _say_float
+    for meta in ({}, {"float": None}, {"float": dict(tensors=[], layers=[])}): _say_float(meta)
+    assert capsys.readouterr().out == ""
+    _say_float({"float": dict(tensors=["add"], layers=[])})
+    _say_float({"float": dict(tensors=[], layers=[f"up{k}" for k in range(6)])})
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("left in float: ") and "(add)" in first and second.startswith("left in float: 6 ") and "up0" in second and "more" in second
+
+
+def test_notices(capsys):
+    """A notice of the library is one line on stderr, in words of the command line; other warnings are left alone."""
+    import warnings
+    from selectq.cli import _notices
+    from selectq.files import Notice
+    with _notices():
+        warnings.warn("images of 64 x 64 are enlarged; pass allow_leak=True", Notice)
+    assert capsys.readouterr().err == "selectq: images of 64 x 64 are enlarged; pass --allow-leak\n"
+
+
+def test_score_sites(world, here):
+    """Sites that do not count in the score are quantized all the same; the selection and the results say which did."""
+    assert call("select {table} -n 6 --out all.json", **vars(world))[0] == call("select {table} -n 6 --score-sites '!*stage1*' --out some.json", **vars(world))[0] == 0
+    some, whole = (json.loads((here / f"{k}.json").read_text()) for k in ("some", "all"))
+    assert some["settings"]["score_sites"] == "!*stage1*" and whole["settings"]["score_sites"] == "all" and some["images"] != whole["images"]
+    code, out, err = call("run digits {pool} {val} -n 6 --bits 4 --random-seeds 0 --workers 0 --out r --sites relu --score-sites *stage2*", **vars(world))
+    assert (code, err) == (0, "") and load_table("r/stats").kind == "relu" and pd.read_csv("r/results.csv").sites.tolist() == ["relu"] * 2
+    assert json.loads((here / "r" / "results.json").read_text())["settings"]["readings"][0]["score_sites"] == "*stage2*"
+    assert call("paper table1 --train {pool} --val {val} --networks digits --sizes 5 --sets 1 --bits 4 --out o --workers 0 --sites relu --score-sites *stage2*", **vars(world))[0] == 0
+    rows = pd.read_csv("o/table1.csv")
+    assert rows.score_sites.dropna().tolist() == ["*stage2*"] * 2 and set(rows.sites) == {"relu"} and rows.numerics.tolist() == [1] * 4
 
 
 def test_paper(world, here):
@@ -284,7 +375,7 @@ def test_paper(world, here):
     first = (here / "o" / "table1.csv").read_bytes()
     assert call(command, **vars(world))[1] == out and (here / "o" / "table1.csv").read_bytes() == first
     old = pd.read_csv("o/table1.csv")
-    assert call(command.replace("--bits 4", "--bits 4 3 --orders 2"), **vars(world))[0] == 0
+    assert call(command.replace("--bits 4", "--bits 4 3 --traversals 2"), **vars(world))[0] == 0
     new = pd.read_csv("o/table1.csv")
     assert old.seconds.isin(new.seconds).all() and len(new) == 1 + 2 * (2 + 4) and new.w_bits.isin([32, 4, 3]).all()
     weights = here / "weights"
@@ -305,7 +396,7 @@ def test_settings(world, here):
     assert load_table("s").meta["weights"] != load_table(world.input).meta["weights"] and load_table("s").meta["network"] == "digits"
     one_line(call("evaluate digits {val} --stats s --selection s.json --workers 0", **vars(world)), "s.json")
     assert call("select s -n 6 --out s.json")[0] == 0
-    one_line(call("evaluate digits {val} --stats s --selection s.json --workers 0", **vars(world)), "weights", "own table")  # not folded
+    one_line(call("evaluate digits {val} --stats s --selection s.json --workers 0", **vars(world)), "weights", "of this network")  # not folded
     code, out, err = call(f"evaluate digits {{val}} --stats s --selection s.json --bits 2 4:2 {ALL} --pool {{pool}} --out e.csv --workers 0", **vars(world))
     assert (code, err) == (0, "") and "correct_bias" in out and "edge_bits" in out and "inputs" in out
     code, out, err = call(f"run digits {{pool}} {{val}} -n 6 --sites input --bits 2 4:2 {ALL} --random-seeds 1 --out report --workers 0", **vars(world))
