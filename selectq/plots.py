@@ -7,7 +7,7 @@ __all__ = ['INK', 'WIDTH', 'LOOK', 'READING_NAMES', 'COLOURS', 'MARKERS', 'look'
            'selection_names', 'mark', 'bits_name', 'need_columns', 'need_one', 'quantized', 'plot_comparison',
            'plot_knob', 'draw_heat', 'plot_grid', 'positions', 'plot_images', 'plot_beside_paper']
 
-# %% ../nbs/85_plots.ipynb #9a6ad6c0
+# %% ../nbs/85_plots.ipynb #aa2d3c83
 from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from .clustering import READINGS
 from .files import InputError
 from .ranking import Selection
 
@@ -85,8 +86,7 @@ def legend_below(
     figure.legend(found.values(), found.keys(), loc='outside lower center', ncols=columns)
 
 # %% ../nbs/85_plots.ipynb #8891d808
-READING_NAMES = {('additive', 'highest'): 'printed', ('shift', 'lowest'): 'text',
-                 ('additive', 'lowest'): 'additive-lowest', ('shift', 'highest'): 'shift-highest'}
+READING_NAMES = {(s.update, s.order): name for name, s in READINGS.items()}
 COLOURS = {'random': '#999999', 'balanced': '#777777', 'one-per-class': '#CC79A7',
            'printed': '#D55E00', 'text': '#0072B2', 'additive-lowest': '#E69F00',
            'shift-highest': '#56B4E9', 'float': '#009E73'}
