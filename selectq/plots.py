@@ -7,7 +7,7 @@ __all__ = ['INK', 'WIDTH', 'LOOK', 'READING_NAMES', 'COLOURS', 'MARKERS', 'look'
            'selection_names', 'mark', 'bits_name', 'need_columns', 'need_one', 'quantized', 'plot_comparison',
            'plot_knob', 'draw_heat', 'plot_grid', 'positions', 'plot_images', 'plot_beside_paper']
 
-# %% ../nbs/85_plots.ipynb #9a6ad6c0
+# %% ../nbs/85_plots.ipynb #aa2d3c83
 from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from .clustering import READINGS
 from .files import InputError
 from .ranking import Selection
 
@@ -85,8 +86,7 @@ def legend_below(
     figure.legend(found.values(), found.keys(), loc='outside lower center', ncols=columns)
 
 # %% ../nbs/85_plots.ipynb #8891d808
-READING_NAMES = {('additive', 'highest'): 'printed', ('shift', 'lowest'): 'text',
-                 ('additive', 'lowest'): 'additive-lowest', ('shift', 'highest'): 'shift-highest'}
+READING_NAMES = {(s.update, s.order): name for name, s in READINGS.items()}
 COLOURS = {'random': '#999999', 'balanced': '#777777', 'one-per-class': '#CC79A7',
            'printed': '#D55E00', 'text': '#0072B2', 'additive-lowest': '#E69F00',
            'shift-highest': '#56B4E9', 'float': '#009E73'}
@@ -196,7 +196,8 @@ def _draw_chosen_rows(ax, chosen, names):
 def _draw_float(ax, top1):
     "Full precision in words, and as a dashed line where it does not squeeze the rest."
     low, high = ax.get_xlim()
-    if low <= top1 <= high + .6 * (high - low): ax.axvline(top1, color=COLOURS['float'], lw=1, ls='--')
+    near = low <= top1 <= high + .6 * (high - low)
+    if near: ax.axvline(top1, color=COLOURS['float'], lw=1, ls='--')
     ax.set_xlabel(f'top-1, %\n(float: {top1:.1f})')
 
 # %% ../nbs/85_plots.ipynb #7ad16a4d
@@ -208,8 +209,8 @@ def plot_comparison(
     "Does a selection beat random? Random sets are dots, SelectQ is a mark; a panel per bit width."
     part = quantized(results, 'update', 'order')
     cases, names = list(_cases(part)), list(part.selection.unique())
-    known = [m for n in COLOURS for m in (n, f'SelectQ, {n}') if m in names]  # random first
-    names = known + [n for n in names if n not in known]
+    known = [m for n in COLOURS for m in (n, f'SelectQ, {n}')]  # random first
+    names = sorted(names, key=lambda n: known.index(n) if n in known else len(known))
     full = results[results.strategy == 'float'].assign(network=lambda d: d.get('network', ''))
     axs = panels(axs, len(cases), 1.1 + .22 * len(names))
     for k, (ax, (title, rows)) in enumerate(zip(axs, cases)):

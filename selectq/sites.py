@@ -372,7 +372,8 @@ class Coverage:
     tensors: dict  # layer whose output stays float -> the layers that read it
     layers: list  # weights that stay float
     def __repr__(self):
-        return f'Coverage({len(self.sites)} {self.kind} sites; {len(self.tensors)} outputs and {len(self.layers)} weights stay float)'
+        left = f'{len(self.tensors)} outputs and {len(self.layers)} weights stay float'
+        return f'Coverage({len(self.sites)} {self.kind} sites; {left})'
 
 # %% ../nbs/30_sites.ipynb #2318b033
 def coverage(

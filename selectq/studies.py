@@ -223,7 +223,7 @@ def _fixed(net, val, table, o):
 
 # %% ../nbs/86_studies.ipynb #dad2ced5
 def _wanted(fixed, recipes, estimators, pairs):
-    "Key columns of the rows that are asked for: (recipe, estimator) -> a dict for each pair of bits."
+    "Key columns of the rows asked for: (recipe, estimator) -> a dict for each pair of bits."
     row = lambda r, e, w, a: {**fixed, **_about(r), 'ranges': e, 'w_bits': w, 'a_bits': a}
     numbered = lambda row: {**row, 'numerics': numerics_of(row)}
     return {(r, e): [numbered(row(r, e, *p)) for p in pairs] for r in dict.fromkeys(recipes)
