@@ -189,8 +189,7 @@ def _draw_chosen_rows(ax, chosen, names):
     "A mark with its standard error for each chosen set."
     for name, g in chosen.groupby('selection', sort=False):
         y = names.index(name) + (np.linspace(-.25, .25, len(g)) if len(g) > 1 else np.zeros(1))
-        look = mark(name)
-        ax.errorbar(g.top1, y, xerr=g.se, fmt=look['marker'], color=look['color'], ms=5, lw=1)
+        ax.errorbar(g.top1, y, xerr=g.se, ls='', ms=5, lw=1, **mark(name))
 
 # %% ../nbs/85_plots.ipynb #90933a3a
 def _draw_float(ax, top1):
