@@ -13,7 +13,7 @@ import pyarrow as pa
 from common import save, seconds
 from selectq.clustering import SelectQSettings, cluster
 from selectq.ranking import score_images
-from selectq.statistics import StatisticsTable
+from selectq.table import StatisticsTable
 
 
 def generated_table(images, sites, seed=0):

@@ -21,7 +21,7 @@ from selectq.clustering import SelectQSettings
 from selectq.data import open_pool, load_batches
 from selectq.models import load_network
 from selectq.ranking import select
-from selectq.statistics import collect
+from selectq.traversal import collect
 
 
 def enlarge(pool, factor, folder):

@@ -14,7 +14,7 @@ from common import paired, ratio_row, save
 from selectq.calibration import pass_ranges, quantized, quantized_weights, swapped
 from selectq.models import build_network
 from selectq.quantizer import scale_offset
-from selectq.statistics import SiteHooks, find_sites, inference
+from selectq.sites import SiteHooks, find_sites, inference
 
 
 def with_torch(module, ranges, weights, x):

@@ -17,7 +17,9 @@ from PIL import Image
 from clustering import generated_table
 from common import peak_memory, save
 from selectq.data import Batch
-from selectq.statistics import _part, _settings_hash, _write_part, write_json
+from selectq.files import write_json
+from selectq.table import _part, _write_part
+from selectq.traversal import _settings_hash
 
 
 def generated_pool(folder, n):

@@ -17,7 +17,8 @@ from common import paired, ratio_row, save
 from selectq.clustering import SelectQSettings, cluster
 from selectq.models import build_network
 from selectq.ranking import score_images
-from selectq.statistics import SiteHooks, batch_statistics, find_sites, inference, site_statistics
+from selectq.sites import SiteHooks, find_sites, inference
+from selectq.statistics import batch_statistics, site_statistics
 
 
 def autocast(device, precision): return torch.autocast(torch.device(device).type, torch.bfloat16) if precision == 'bfloat16' else nullcontext()

@@ -22,7 +22,9 @@ from selectq.models import load_network
 from selectq.paper import READINGS, experiment_recipes, experiment_settings
 from selectq.plots import image_looks, mean_percentiles
 from selectq.ranking import check_selection, make_selection, score_images, select
-from selectq.statistics import channel_statistics, collect, noise_statistics
+from selectq.statistics import noise_statistics
+from selectq.traversal import collect
+from selectq.channels import channel_statistics
 from selectq.studies import Recipe, choose, hardware, run_study
 
 ROOT = Path(__file__).parents[1]

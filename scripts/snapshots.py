@@ -18,7 +18,9 @@ from selectq.clustering import SelectQSettings, cluster
 from selectq.data import load_batches, open_pool, read_classes
 from selectq.models import load_network
 from selectq.plots import activation_histograms, centroid_paths, class_shares, range_correlations
-from selectq.statistics import STATISTICS, collect, find_sites
+from selectq.sites import find_sites
+from selectq.table import STATISTICS
+from selectq.traversal import collect
 
 ROOT = Path(__file__).parents[1]
 MENET = 'menet128_8x1_g4'

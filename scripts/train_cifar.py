@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from selectq.data import load_batches, open_pool
 from selectq.models import build_network, weights_hash
-from selectq.statistics import versions
+from selectq.table import versions
 
 
 def tensors(path, preprocess):

@@ -19,7 +19,9 @@ from .data import InputError
 from .models import as_network
 from .quantizer import check_bits, fake_quantize_channels, fake_quantizer
 from .ranking import Selection, check_selection
-from .statistics import LAYERS, SiteHooks, StatisticsTable, batch_statistics, find_sites, inference
+from .sites import LAYERS, SiteHooks, find_sites, inference
+from .statistics import batch_statistics
+from .table import StatisticsTable
 
 # %% ../nbs/70_calibration.ipynb #07da19bd
 @dataclass(frozen=True, eq=False)

@@ -155,7 +155,8 @@ def stats(model: ModelArg, pool: PoolArg,
           fast_decode: FastDecode = False, fold_batchnorm: Fold = False, allow_unreadable: Unreadable = False):
     "Traverse POOL once and keep four statistics of every image at every site. Run again to resume."
     images = _pool(pool, 'train', classes)
-    from selectq.statistics import check_site_kind, traverse
+    from selectq.sites import check_site_kind
+    from selectq.traversal import traverse
     check_site_kind(sites)
     with _processes(device) as (rank, device):
         net = _network(model, weights, device, fast_decode, fold_batchnorm)
@@ -185,7 +186,7 @@ def select(table: Annotated[str, typer.Argument(metavar='STATS', help='Folder ma
     from selectq import ranking
     from selectq.clustering import SelectQSettings
     from selectq.data import InputError
-    from selectq.statistics import load_table
+    from selectq.table import load_table
     settings = SelectQSettings(update, order, granularity, centroids, gamma, lambda_min, lambda_max, batch_size, seed, shuffle, distance, initialisation)
     choose = {'selectq': lambda t: ranking.select(t, n, settings), 'random': lambda t: ranking.select_random(t, n, seed),
               'one-per-class': lambda t: ranking.select_one_per_class(t, seed)}
@@ -198,7 +199,7 @@ def select(table: Annotated[str, typer.Argument(metavar='STATS', help='Folder ma
 # %% ../nbs/90_cli.ipynb #7d0c2418
 def _write_results(results, path, facts):
     "results.csv whole or not at all, and beside it what the run used."
-    from selectq.statistics import write_json, written_aside
+    from selectq.files import write_json, written_aside
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as aside: results.to_csv(aside, index=False)
@@ -210,7 +211,7 @@ def _settings(correct_bias, edge_bits, inputs):
 
 def _facts(net, val, table, **settings):
     "What a run used."
-    from selectq.statistics import versions
+    from selectq.table import versions
     return dict(network=net.name, weights=net.hash, preprocess=asdict(net.preprocess), table=table.hash, pool=table.meta['pool'],
                 val=dict(source=val.source, fingerprint=val.fingerprint, images=len(val)), settings=settings, versions=versions())
 
@@ -237,7 +238,7 @@ def evaluate(model: ModelArg, val: ValArg,
     if out and Path(out).is_dir(): _refuse(f'{out} is a folder; give a CSV file')
     from selectq.evaluation import evaluate as run_evaluation
     from selectq.ranking import load_selection
-    from selectq.statistics import load_table
+    from selectq.table import load_table
     table = load_table(stats)
     chosen = [load_selection(s, table) for s in selection]
     net = _network(model, weights, device, fold=fold_batchnorm)
@@ -256,7 +257,8 @@ def _run(net, pool, val, out, n, pairs, readings, random_seeds, sites, ranges, p
     from selectq.estimators import check_estimator, check_percentile
     from selectq.evaluation import check_labels, evaluate
     from selectq.plots import plot_comparison
-    from selectq.statistics import check_site_kind, collect
+    from selectq.sites import check_site_kind
+    from selectq.traversal import collect
     check_site_kind(sites), check_labels(val, net.module), check_percentile(percentile), [check_estimator(e) for e in ranges]
     ranking.check_n(n, pool)
     if (most := max(r.centroids for r in readings)) > len(pool): raise InputError(f'centroids={most} but the pool holds {len(pool)} images; lower centroids or add images')
@@ -329,7 +331,7 @@ def paper(experiment: Annotated[str, typer.Argument(metavar='EXPERIMENT', help='
     from selectq.data import limit_pool
     from selectq.models import build_network
     from selectq.paper import beside_paper, experiment_settings, run_experiment
-    from selectq.statistics import check_site_kind
+    from selectq.sites import check_site_kind
     check_site_kind(sites)
     pool, images = limit_pool(pool, limit_train), limit_pool(images, limit_val)
     names = experiment_settings(experiment, pool, **changes).networks

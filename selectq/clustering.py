@@ -16,7 +16,8 @@ import numpy as np
 
 from .data import InputError
 from .distance import channel_distance, cosine_distance, knowledge_distance
-from .statistics import ChannelTable, StatisticsTable, check_channels
+from .table import StatisticsTable
+from .channels import ChannelTable, check_channels
 
 # %% ../nbs/50_clustering.ipynb #6e416aa4
 Update, Order, Granularity = Literal['additive', 'shift'], Literal['highest', 'lowest'], Literal['image', 'batch']

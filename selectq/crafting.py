@@ -6,25 +6,28 @@
 __all__ = ['CraftSettings', 'Crafted', 'target_misses', 'start_pixels', 'craft', 'crafted_ranges', 'save_crafted', 'read_crafted',
            'check_crafted']
 
-# %% ../nbs/78_crafting.ipynb #a7133254
-import hashlib, json, time
+# %% ../nbs/78_crafting.ipynb #179aa0cc
+import hashlib, json, sys, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from tqdm.auto import tqdm
 
 from .calibration import Ranges
-from .data import FolderPool, InputError, Preprocess, load_batches
+from .data import FolderPool, Preprocess, load_batches
+from .files import InputError, write_json
 from .matching import Rule, read_rule, rule_ends, rule_groups
 from .models import as_network
 from .ranking import Selection, check_selection
-from .statistics import SiteHooks, StatisticsTable, batch_statistics, inference, show_bar, versions, write_json
-from .targets import Target, end_scales, pool_images
-from .targets import _differentiable
+from .sites import SiteHooks, inference
+from .statistics import batch_statistics
+from .table import StatisticsTable, versions
+from .targets import Target, _differentiable, end_scales, pool_images
 
-# %% ../nbs/78_crafting.ipynb #06e36f8b
+# %% ../nbs/78_crafting.ipynb #c30fede4
 def _extremes(module, kind, sites, images):
     "Upper ends and lower ends (negated) of each image at each site, with gradients: (B, sites, 2)."
     found = []
@@ -41,7 +44,7 @@ def _ruled(ends, rule):
     groups = torch.as_tensor(groups, device=ends.device)
     return sum(float(w) * ends[groups == g].amax(0) for g, w in enumerate(weights))
 
-# %% ../nbs/78_crafting.ipynb #126d6a21
+# %% ../nbs/78_crafting.ipynb #077191e2
 def _loss(ends, scales, wanted, rule):
     "(loss, ends of the set over the target's) of the ends of the images (n, sites, 2)."
     r = ends / scales
@@ -51,7 +54,7 @@ def _loss(ends, scales, wanted, rule):
     if rule.kind == 'joint': loss = loss + ((r - 1).clamp(min=0).square() * wanted).sum()
     return loss, set_ends
 
-# %% ../nbs/78_crafting.ipynb #c7bfe2c3
+# %% ../nbs/78_crafting.ipynb #ddd2463f
 @dataclass(frozen=True)
 class CraftSettings:
     "How images are crafted. Raises `InputError` for what cannot be used."
@@ -68,7 +71,7 @@ class CraftSettings:
         for name, top in (('lr', 1), ('tolerance', 1)):
             if not 0 < getattr(self, name) < top: raise InputError(f'{name}={getattr(self, name)} cannot be used; give a number between 0 and {top}')
 
-# %% ../nbs/78_crafting.ipynb #357e8df5
+# %% ../nbs/78_crafting.ipynb #5059158f
 class _State:
     "Pixels being moved, Adam's two averages, the best rounded pixels so far, the step."
     def __init__(self, pixels):
@@ -100,7 +103,7 @@ class _State:
         except Exception: return  # cut short by a crash: start again
         self.__dict__.update(tensors, step=int(about['step']), least=float(about['least']), losses=json.loads(about['losses']))
 
-# %% ../nbs/78_crafting.ipynb #c2e0357b
+# %% ../nbs/78_crafting.ipynb #8d1fc4fd
 @dataclass(frozen=True, eq=False)
 class Crafted:
     "Images made for a target, and what they achieve."
@@ -123,7 +126,7 @@ class Crafted:
     def __len__(self): return len(self.pixels)
     def __repr__(self): return f'Crafted({len(self)} images of {self.pixels.shape[1]} x {self.pixels.shape[2]} for {self.about["network"]}, {len(self.off)} of {len(self.target.sites)} sites off)'
 
-# %% ../nbs/78_crafting.ipynb #41043db3
+# %% ../nbs/78_crafting.ipynb #4adfcf33
 def target_misses(
     target: Target,
     ranges: Ranges,  # achieved
@@ -132,7 +135,7 @@ def target_misses(
     ends = (('upper', target.ranges.beta, ranges.beta), ('lower', target.ranges.alpha, ranges.alpha))
     return [dict(site=s, end=name, target=float(t[k]), achieved=float(a[k]), ratio=float(a[k] / t[k])) for k, s in enumerate(target.sites) for name, t, a in ends if t[k] != 0]
 
-# %% ../nbs/78_crafting.ipynb #ddb63c4f
+# %% ../nbs/78_crafting.ipynb #dcaac960
 def start_pixels(
     net,  # a `Network` or `nn.Module`
     table: StatisticsTable,
@@ -144,7 +147,7 @@ def start_pixels(
     images = pool_images(net, table, check_selection(selection, table), pool)
     return images * torch.tensor(p.std)[:, None, None] + torch.tensor(p.mean)[:, None, None]
 
-# %% ../nbs/78_crafting.ipynb #fe360cf8
+# %% ../nbs/78_crafting.ipynb #7d024523
 def _enough_pixels(start):
     "Pixels to start from. Raises `InputError` for what cannot be used."
     if not isinstance(start, torch.Tensor) or start.dim() != 4 or start.shape[1] != 3 or start.shape[2] != start.shape[3]:
@@ -160,7 +163,7 @@ def _question(net, target, x, rule, settings):
     for a in (target.ranges.alpha, target.ranges.beta, x.cpu().numpy()): h.update(np.ascontiguousarray(a))
     return h.hexdigest()
 
-# %% ../nbs/78_crafting.ipynb #76e7e093
+# %% ../nbs/78_crafting.ipynb #eaa39b80
 def _step(state, net, target, rule, scales, wanted, settings):
     "One step of Adam; True when the rounded images are good enough to stop."
     late = state.step >= settings.steps * 2 // 3
@@ -176,7 +179,13 @@ def _step(state, net, target, rule, scales, wanted, settings):
     state.move(gradient, settings.lr * (1 - .9 * state.step / settings.steps))
     return False
 
-# %% ../nbs/78_crafting.ipynb #fe948b0f
+# %% ../nbs/78_crafting.ipynb #487b6514
+def _bar(steps, done, progress):
+    "A progress bar over steps, with the loss: on a terminal, or as asked."
+    shown = sys.stderr.isatty() if progress is None else progress
+    return tqdm(total=steps, initial=done, unit='step', desc='crafting', disable=not shown)
+
+# %% ../nbs/78_crafting.ipynb #f1a35dc8
 def craft(
     net,  # a `Network` or any differentiable `nn.Module`, on the device where it is to run
     target: Target,
@@ -196,10 +205,10 @@ def craft(
     scales = torch.as_tensor(end_scales(target.ranges.alpha, target.ranges.beta), dtype=torch.float32, device=device)
     wanted = torch.as_tensor(np.stack([target.ranges.beta > 0, target.ranges.alpha < 0], 1), device=device)
     saved = time.monotonic()
-    with _differentiable(net.module), show_bar(settings.steps, state.step, progress, 'crafting') as bar:
+    with _differentiable(net.module), _bar(settings.steps, state.step, progress) as bar:
         while state.step < settings.steps:
             done = _step(state, net, target, rule, scales, wanted, settings)
-            if bar is not None and hasattr(bar, 'set_postfix_str'): bar.set_postfix_str(f'loss {state.losses[-1]:.4f}', refresh=False)
+            bar.set_postfix_str(f'loss {state.losses[-1]:.4f}', refresh=False)
             if done: break
             bar.update(1)
             if path and time.monotonic() - saved > 10: saved = state.save(path, question) or time.monotonic()
@@ -210,7 +219,7 @@ def craft(
     if path: path.unlink(missing_ok=True)
     return result
 
-# %% ../nbs/78_crafting.ipynb #ab196998
+# %% ../nbs/78_crafting.ipynb #e096cb6a
 def crafted_ranges(
     net,  # a `Network` or `nn.Module`
     pixels: np.ndarray,  # (n, H, W, 3) uint8
@@ -226,7 +235,7 @@ def crafted_ranges(
     low, high = -rule_ends(-stats[..., 2], read_rule(rule)), rule_ends(stats[..., 3], read_rule(rule))
     return Ranges(r.sites, r.kind, np.minimum(low, 0).astype(np.float32), np.maximum(high, 0).astype(np.float32), str(read_rule(rule)))
 
-# %% ../nbs/78_crafting.ipynb #9f7c6e53
+# %% ../nbs/78_crafting.ipynb #174bbbe1
 def save_crafted(
     crafted: Crafted,
     folder,  # to write to: empty, or not there yet
@@ -244,7 +253,7 @@ def save_crafted(
                'off': c.off, 'images': [dict(name=n, digest=digest(n)) for n in names], 'sites': c.misses()})
     return folder
 
-# %% ../nbs/78_crafting.ipynb #a4409150
+# %% ../nbs/78_crafting.ipynb #519f11c0
 def read_crafted(
     folder,  # of `save_crafted`
 ) -> tuple:  # (manifest, pool of the files, the `Preprocess` that reads them unchanged)
@@ -260,7 +269,7 @@ def read_crafted(
     if names: raise InputError(f'{folder / next(iter(names))} is missing; make the images again')
     return m, pool, p
 
-# %% ../nbs/78_crafting.ipynb #328aa8a4
+# %% ../nbs/78_crafting.ipynb #e1d84765
 def check_crafted(
     net,  # a `Network` or `nn.Module`: the one that they were made for
     folder,  # of `save_crafted`

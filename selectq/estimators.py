@@ -21,7 +21,10 @@ from .data import InputError, Pool, load_batches, open_pool
 from .models import as_network
 from .quantizer import scale_offset
 from .ranking import Selection, check_selection
-from .statistics import SiteHooks, StatisticsTable, first_of, inference, layout, own_batches, site_statistics
+from .sites import SiteHooks, inference, layout
+from .statistics import site_statistics
+from .table import StatisticsTable
+from .traversal import first_of, loader_batches
 
 # %% ../nbs/75_estimators.ipynb #e6d23c32
 @dataclass(frozen=True)
@@ -299,7 +302,7 @@ class Observation:
 # %% ../nbs/75_estimators.ipynb #b8f83ccf
 def _own_chosen(batches, index):
     "The images at `index`, ascending, from a user's own batches."
-    for b in own_batches(batches):
+    for b in loader_batches(batches):
         at = np.flatnonzero(np.isin(b.index, index))
         if len(at): yield replace(b, index=b.index[at], names=[b.names[i] for i in at], digests=[b.digests[i] for i in at], images=b.images[at], labels=None)
         if b.index.max(initial=-1) >= index[-1]: return

@@ -18,7 +18,10 @@ from .data import InputError, Pool, load_batches
 from .estimators import check_estimator, check_percentile, estimate_ranges, observe
 from .models import as_network
 from .quantizer import check_bits
-from .statistics import StatisticsTable, check_unreadable, first_of, layout, own_batches, show_bar, write_json
+from .files import write_json
+from .sites import layout
+from .table import StatisticsTable
+from .traversal import check_unreadable, first_of, loader_batches, show_bar
 
 # %% ../nbs/80_evaluation.ipynb #bb62798c
 def count_correct(
@@ -100,7 +103,7 @@ def _correct(net, batch, work, weights, settings, fmt):
 def _remaining(net, val, done, batch_size, workers):
     "Batches that have not been counted, and an example of a batch."
     if not isinstance(val, Pool):
-        first, batches = first_of(own_batches(val))
+        first, batches = first_of(loader_batches(val))
         return batches, first.images
     left = np.arange(done, len(val))
     return load_batches(val, net.preprocess, left, batch_size, workers) if len(left) else (), torch.zeros(2, *net.in_shape)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .statistics import StatisticsTable, load_table
+from .table import StatisticsTable, load_table
 
 # %% ../nbs/35_info.ipynb #76136876
 def extreme_images(

@@ -6,7 +6,7 @@
 __all__ = ['RuleKind', 'Objective', 'SIZES', 'Rule', 'read_rule', 'rule_groups', 'rule_ends', 'rule_ranges', 'objective_tables',
            'least_costs', 'MatchSettings', 'match', 'match_costs', 'outlook']
 
-# %% ../nbs/77_matching.ipynb #a2760489
+# %% ../nbs/77_matching.ipynb #8f918719
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -14,12 +14,12 @@ import numba
 import numpy as np
 
 from .calibration import Ranges
-from .data import InputError
+from .files import InputError
 from .ranking import Selection, check_n, check_selection, make_selection
-from .statistics import StatisticsTable
+from .table import StatisticsTable
 from .targets import CELLS, Target, check_target, end_scales, ratios
 
-# %% ../nbs/77_matching.ipynb #7e88bfae
+# %% ../nbs/77_matching.ipynb #3721f461
 RuleKind = Literal['joint', 'mean', 'batch-mean', 'ema']
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Rule:
         if k == 'ema' and (v is None or not 0 < v < 1): raise InputError(f'ema with constant {v} cannot be used; give a number between 0 and 1, as in ema 0.95')
     def __str__(self): return self.kind if self.value is None else f'{self.kind} {self.value:g}'
 
-# %% ../nbs/77_matching.ipynb #9c72493d
+# %% ../nbs/77_matching.ipynb #5be16f28
 def read_rule(
     text,  # joint, mean, 'batch-mean B', 'ema C', or a `Rule`
 ) -> Rule:
@@ -48,7 +48,7 @@ def read_rule(
     if len(value) > 1: raise InputError(f'rule={text!r} has more than one number; use batch-mean 8 or ema 0.95')
     return Rule(kind, int(number) if kind == 'batch-mean' and number == number and number is not None and number == int(number) else number)
 
-# %% ../nbs/77_matching.ipynb #bc31a010
+# %% ../nbs/77_matching.ipynb #346da535
 def rule_groups(
     rule: Rule,
     n: int,  # images
@@ -63,7 +63,7 @@ def rule_groups(
     weights[0] = rule.value ** (n - 1)  # the first image is where the average starts
     return np.arange(n), weights
 
-# %% ../nbs/77_matching.ipynb #ccef0fb1
+# %% ../nbs/77_matching.ipynb #ef7adab0
 def rule_ends(
     ends: np.ndarray,  # (n, ...) ends of each image, the larger the wider, in the tool's order
     rule: Rule,
@@ -82,7 +82,7 @@ def rule_ranges(
     low, high = -rule_ends(-stats[..., 2], rule), rule_ends(stats[..., 3], rule)
     return Ranges(table.sites, table.kind, np.minimum(low, 0).astype(np.float32), np.maximum(high, 0).astype(np.float32), str(rule))
 
-# %% ../nbs/77_matching.ipynb #15a09f21
+# %% ../nbs/77_matching.ipynb #cb65379c
 Objective = Literal['influence', 'error', 'log']
 
 def objective_tables(
@@ -100,7 +100,7 @@ def objective_tables(
         raise InputError(f'objective={objective!r} needs errors{" and influences" if objective == "influence" else ""}, which the target does not hold; make it with selectq target, or use objective log')
     return objective, (target.error * (1. if objective == 'error' else target.influence[:, None, None])).astype(np.float32)
 
-# %% ../nbs/77_matching.ipynb #93b7b07e
+# %% ../nbs/77_matching.ipynb #7ed4b276
 @numba.njit(error_model='numpy', cache=True)
 def _cost(x, base, weight, floor, first, two, tables, least):
     "Cost of base + weight * max(floor, x) over target, for the ends x (E,) of one image; inf once above `least`."
@@ -121,7 +121,7 @@ def _cost(x, base, weight, floor, first, two, tables, least):
         if total > least: return np.inf
     return total
 
-# %% ../nbs/77_matching.ipynb #4918fc64
+# %% ../nbs/77_matching.ipynb #06f8fa15
 _ROWS = 2048  # that one thread takes at a time
 
 @numba.njit(parallel=True, error_model='numpy', cache=True)
@@ -146,7 +146,7 @@ def _best(X, free, base, weight, floor, first, two, tables, limit):
         if rows[b] >= 0 and costs[b] < least: least, at = costs[b], rows[b]
     return at, least
 
-# %% ../nbs/77_matching.ipynb #5bfc582e
+# %% ../nbs/77_matching.ipynb #a7d05a85
 class _Problem:
     "Ends of some images over a target's, and what misses cost."
     def __init__(self, table, target, objective, rows=None):
@@ -181,7 +181,7 @@ class _Problem:
 
     def best(self, free, base, weight, floor, limit=np.inf): return _best(self.X, free, base.astype(np.float32), np.float32(weight), floor, *self.about(), limit)
 
-# %% ../nbs/77_matching.ipynb #e410ba42
+# %% ../nbs/77_matching.ipynb #e324fdcd
 def _wider(tables):
     "The least cost at these ratios or wider ones."
     up = np.minimum.accumulate(tables[:, ::-1], 1)[:, ::-1]
@@ -194,7 +194,7 @@ def least_costs(
     "For each image a cost that no `joint` set with it can go below; under other rules 0."
     return problem.costs(_wider(problem.tables)) if rule.kind == 'joint' else np.zeros(len(problem.X))
 
-# %% ../nbs/77_matching.ipynb #a6075237
+# %% ../nbs/77_matching.ipynb #8a5c685d
 class _Set:
     "A set being built: the row in each slot, and the ends of each group."
     def __init__(self, problem, groups, weights):
@@ -236,7 +236,7 @@ class _Set:
 
     def cost(self): return self.p.cost(self.weights @ self.ends.astype(np.float64))
 
-# %% ../nbs/77_matching.ipynb #b6ee7f45
+# %% ../nbs/77_matching.ipynb #33e0cdd9
 def _critical(s):
     "Slots without which a range would be narrower."
     if len(s.weights) == len(s.groups): return np.arange(len(s.groups))
@@ -274,7 +274,7 @@ def _ruin(s, cost, rounds, rng):
         if c < cost * (1 - 1e-6): s, cost = t, c
     return s, cost
 
-# %% ../nbs/77_matching.ipynb #30612c1f
+# %% ../nbs/77_matching.ipynb #8f134d51
 def _search(problem, rule, n, passes, rounds, rng):
     "(slots' rows, cost after greedy, final cost) of n images of a problem."
     s = _Set(problem, *rule_groups(rule, n))
@@ -283,7 +283,7 @@ def _search(problem, rule, n, passes, rounds, rng):
     s, cost = _ruin(s, cost, rounds, rng)
     return s.rows, greedy, cost
 
-# %% ../nbs/77_matching.ipynb #5f216816
+# %% ../nbs/77_matching.ipynb #4f6b2f2b
 @dataclass(frozen=True)
 class MatchSettings:
     "How a set is searched for. Raises `InputError` for what cannot be used."
@@ -297,7 +297,11 @@ class MatchSettings:
             v = getattr(self, name)
             if isinstance(v, bool) or int(v) != v or v < least: raise InputError(f'{name}={v} cannot be used; give a whole number from {least} on')
 
-# %% ../nbs/77_matching.ipynb #5f2fbc82
+# %% ../nbs/77_matching.ipynb #325a1d0c
+def _stream(settings, *key):
+    "Random numbers of one purpose."
+    return np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=key))
+
 def _candidates(problem, rule, n, settings):
     "(rows in a random order, their problem, cost of every image alone, bounds, the least bound left out)."
     alone, bounds = problem.costs(), least_costs(problem, rule)
@@ -305,10 +309,10 @@ def _candidates(problem, rule, n, settings):
     key = bounds if rule.kind == 'joint' else alone
     rows = np.argsort(key, kind='stable')[:count] if count < len(key) else np.arange(len(key))
     out = np.inf if count == len(key) else np.partition(key, count)[count] if rule.kind == 'joint' else -np.inf
-    rows = np.random.default_rng([settings.seed, 77]).permutation(rows)
+    rows = _stream(settings, 11).permutation(rows)  # ties are broken at random
     return rows, problem.part(rows), alone, bounds, out
 
-# %% ../nbs/77_matching.ipynb #45aec308
+# %% ../nbs/77_matching.ipynb #11ade844
 def match(
     table: StatisticsTable,  # of the pool
     target: Target,  # of the same network and kind of sites
@@ -323,14 +327,14 @@ def match(
     if n == 'auto': n = _enough(problem, rule, settings, len(table))
     n = check_n(n, table)
     rows, part, alone, bounds, out = _candidates(problem, rule, n, settings)
-    found, greedy, cost = _search(part, rule, n, settings.passes, settings.rounds, np.random.default_rng([settings.seed, 78]))
+    found, greedy, cost = _search(part, rule, n, settings.passes, settings.rounds, _stream(settings, 12))
     about = dict(rule=str(rule), objective=problem.objective, cost=cost, greedy=greedy, bound=max(float(np.partition(bounds, n - 1)[n - 1]), _floor(problem)),
                  cut_is_exact=bool(out >= cost), target=dict(estimator=target.ranges.estimator, bits=target.bits), passes=settings.passes, rounds=settings.rounds)
     return make_selection(table, rows[found], 'match', about, settings.seed, alone)
 
 def _floor(problem): return float(problem.tables.min((1, 2)).sum())  # every site at its best
 
-# %% ../nbs/77_matching.ipynb #a2a56053
+# %% ../nbs/77_matching.ipynb #44707b57
 SIZES = (1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 80, 100, 150, 200, 300, 500, 1000)
 
 def match_costs(
@@ -357,7 +361,7 @@ def _enough(problem, rule, settings, images):
         if min(list(costs.values())[:-4], default=np.inf) <= min(costs.values()) * (1 + 1e-9) and len(costs) > 4: break
     return next(n for n, c in costs.items() if c <= min(costs.values()) * 1.01)
 
-# %% ../nbs/77_matching.ipynb #a5befb3d
+# %% ../nbs/77_matching.ipynb #fa9530ec
 def outlook(
     table: StatisticsTable,
     target: Target,
@@ -371,7 +375,7 @@ def outlook(
     problem, rule = _Problem(table, check_target(target, table), objective), read_rule(rule)
     best, rows = problem.cost(np.ones(problem.X.shape[1])), []
     for n, cost in _by_size(problem, rule, settings, [n for n in sizes if n <= len(table)]):
-        picks = [np.random.default_rng([settings.seed, n, d]).permutation(len(table))[:n] for d in range(draws)]
+        picks = [_stream(settings, 13, n, d).permutation(len(table))[:n] for d in range(draws)]
         random = [problem.cost(rule_ends(problem.X[p], rule)) for p in picks]
         moot = np.mean(random) <= 1.1 * best + (.01 if problem.objective == 'log' else 0)
         rows.append(dict(n=n, random=float(np.mean(random)), worst=float(max(random)), match=cost, target=best, moot=bool(moot)))

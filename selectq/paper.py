@@ -16,7 +16,7 @@ import pandas as pd
 from .clustering import SelectQSettings
 from .data import InputError, Pool
 from .models import PAPER_NAMES, Network
-from .statistics import collect
+from .traversal import collect
 from .studies import Recipe, run_study
 
 # %% ../nbs/88_paper.ipynb #ac9c2cce

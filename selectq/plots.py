@@ -22,7 +22,9 @@ from .clustering import SelectQSettings, step_size
 from .data import InputError
 from .distance import knowledge_distance
 from .ranking import Selection
-from .statistics import SiteHooks, StatisticsTable, inference, show_bar
+from .sites import SiteHooks, inference
+from .table import StatisticsTable
+from .traversal import show_bar
 
 # %% ../nbs/85_plots.ipynb #4c2f15a0
 INK = '#222222'

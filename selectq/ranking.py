@@ -17,7 +17,9 @@ import numpy as np
 from .clustering import Clustering, SelectQSettings, cluster
 from .data import InputError
 from .distance import channel_distance, cosine_distance, knowledge_distance
-from .statistics import ChannelTable, StatisticsTable, check_channels, versions, write_json
+from .files import write_json
+from .table import StatisticsTable, versions
+from .channels import ChannelTable, check_channels
 
 # %% ../nbs/60_ranking.ipynb #a631cb01
 @numba.njit(parallel=True, cache=True, error_model='numpy')

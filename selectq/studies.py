@@ -21,7 +21,8 @@ from .data import InputError, Pool
 from .evaluation import COLUMNS, evaluate
 from .models import as_network
 from .ranking import Selection, check_n, make_selection, select, select_random
-from .statistics import StatisticsTable, versions, written_aside
+from .files import written_aside
+from .table import StatisticsTable, versions
 
 # %% ../nbs/86_studies.ipynb #7300851b
 def select_balanced(

@@ -7,7 +7,7 @@ __all__ = ['CELLS', 'Target', 'TargetSettings', 'output_sites', 'keep_unclipped'
            'divergence', 'site_influence', 'output_divergence', 'output_ranges', 'draw_samples', 'pool_images',
            'check_target_estimator', 'make_target', 'save_target', 'load_target', 'check_target']
 
-# %% ../nbs/76_targets.ipynb #a6501583
+# %% ../nbs/76_targets.ipynb #b2253005
 import json
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,15 +18,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .calibration import Ranges, network_weights, per_site, quantized, swapped
-from .data import InputError, load_batches, open_pool
-from .estimators import Estimator, check_percentile, mse_range, observe, squared_error
+from .calibration import Ranges, network_weights, quantized, swapped
+from .data import load_batches, open_pool
+from .estimators import Estimator, check_percentile, observe, squared_error
+from .files import InputError, write_json
 from .models import as_network
 from .quantizer import check_bits, fake_quantizer
 from .ranking import make_selection
-from .statistics import SiteHooks, StatisticsTable, check_site_kind, inference, write_json
+from .sites import SiteHooks, check_site_kind, inference
+from .table import StatisticsTable
 
-# %% ../nbs/76_targets.ipynb #3160d943
+# %% ../nbs/76_targets.ipynb #13d0311e
 @dataclass(frozen=True, eq=False)
 class Target:
     "The range that every site should get, and what missing it costs."
@@ -41,7 +43,7 @@ class Target:
     def sites(self): return self.ranges.sites
     def __repr__(self): return f'Target({self.ranges.estimator} at {self.bits} bits: {len(self.sites)} {self.ranges.kind} sites, {len(self.unclipped)} not clipped)'
 
-# %% ../nbs/76_targets.ipynb #0d6e96e5
+# %% ../nbs/76_targets.ipynb #c6b37f3a
 @dataclass(frozen=True)
 class TargetSettings:
     "How a target is found. Raises `InputError` for what cannot be used."
@@ -63,7 +65,7 @@ class TargetSettings:
         if self.w_bits not in (None, 32): check_bits(self.w_bits)
         check_percentile(self.percentile)
 
-# %% ../nbs/76_targets.ipynb #7f32ce03
+# %% ../nbs/76_targets.ipynb #e235d116
 def output_sites(
     net,  # a `Network` or `nn.Module`
     kind: str,  # of the sites
@@ -76,14 +78,14 @@ def output_sites(
     with inference(module), SiteHooks(module, kind, note, sites): out = _scores(module, example).flatten()
     return [sites[k] for k, x in seen.items() if x.shape == out.shape and torch.equal(x, out)]
 
-# %% ../nbs/76_targets.ipynb #dea255f9
+# %% ../nbs/76_targets.ipynb #2ea83701
 def _scores(module, x):
     "The output of a network as a tensor."
     out = module(x.to(next((p.device for p in module.parameters()), 'cpu')))
     if not isinstance(out, torch.Tensor): raise InputError(f'the network gives {type(out).__name__}, no tensor; wrap it in a module that returns the tensor to compare')
     return out
 
-# %% ../nbs/76_targets.ipynb #4059b5f2
+# %% ../nbs/76_targets.ipynb #bad8dab0
 def keep_unclipped(
     observation,  # an `Observation` of `mse`, whose histograms are used
     found: Ranges,  # of an estimator, for the same images
@@ -100,7 +102,7 @@ def keep_unclipped(
         if alpha[k] == widest.alpha[k] and beta[k] == widest.beta[k]: kept.append(found.sites[k])
     return replace(found, alpha=alpha, beta=beta), tuple(kept)
 
-# %% ../nbs/76_targets.ipynb #15894bd0
+# %% ../nbs/76_targets.ipynb #7792ddcd
 CELLS = 64  # of the table of errors, for each end
 
 def ratios() -> np.ndarray:  # (CELLS + 1,) from 1/255 to 255, 1 in the middle
@@ -108,7 +110,7 @@ def ratios() -> np.ndarray:  # (CELLS + 1,) from 1/255 to 255, 1 in the middle
     p = np.clip(np.arange(CELLS + 1) / CELLS, 1 / (4 * CELLS), 1 - 1 / (4 * CELLS))
     return p / (1 - p)
 
-# %% ../nbs/76_targets.ipynb #1deedcd2
+# %% ../nbs/76_targets.ipynb #c29024e2
 def end_scales(
     alpha: np.ndarray,  # (sites,) lower ends, <= 0
     beta: np.ndarray,  # (sites,) upper ends, >= 0
@@ -118,7 +120,7 @@ def end_scales(
     scales = np.where(ends > 0, ends, ends.max(1, keepdims=True) / 100)
     return np.where(scales > 0, scales, 1.)
 
-# %% ../nbs/76_targets.ipynb #a0719262
+# %% ../nbs/76_targets.ipynb #8b515c90
 def miss_errors(
     observation,  # an `Observation` of `mse`
     best: Ranges,  # ratio 1 of both ends
@@ -133,7 +135,7 @@ def miss_errors(
         else: tables[k] = [squared_error(h, -r * scales[k, 1], np.full(CELLS + 1, v * scales[k, 0]), bits) / power for v in r]
     return tables
 
-# %% ../nbs/76_targets.ipynb #912dd3a0
+# %% ../nbs/76_targets.ipynb #340b7d8c
 def divergence(
     scores: torch.Tensor,  # (B, ...) of the quantized network
     reference: torch.Tensor,  # (B, ...) of the float network
@@ -143,7 +145,7 @@ def divergence(
         return F.kl_div(scores.float().log_softmax(1), reference.float().log_softmax(1), log_target=True, reduction='batchmean')
     return (scores - reference).float().square().mean() / reference.float().var(correction=0).clamp(min=1e-30)
 
-# %% ../nbs/76_targets.ipynb #940e2f98
+# %% ../nbs/76_targets.ipynb #cbbef75d
 @torch.inference_mode()
 def _outputs(module, images, batch_size): return torch.cat([_scores(module, x) for x in images.split(batch_size)])
 
@@ -175,7 +177,7 @@ def _one_site(module, ranges, k, alpha, beta, bits, images, batch_size, referenc
     with SiteHooks(module, ranges.kind, lambda j, x: q(x) if j == k else None, ranges.sites):
         return max(0., divergence(_outputs(module, images, batch_size), reference).item())
 
-# %% ../nbs/76_targets.ipynb #0465c561
+# %% ../nbs/76_targets.ipynb #8ec3adcc
 def _rounded(x): return x + (x.round() - x).detach()  # slope 1
 
 def _by_gradient(net, start, fixed, w_bits, bits, images, settings):
@@ -205,7 +207,7 @@ def _by_gradient(net, start, fixed, w_bits, bits, images, settings):
     a, b = ((e * (p * free).exp()).detach().cpu().numpy() for e, p in zip(ends, logs))
     return replace(start, alpha=a, beta=b)
 
-# %% ../nbs/76_targets.ipynb #89b80d6e
+# %% ../nbs/76_targets.ipynb #8acace71
 from contextlib import contextmanager
 
 @contextmanager
@@ -219,7 +221,7 @@ def _differentiable(module):
         for m, training in modes: m.training = training
         for p, w in wanted: p.requires_grad_(w)
 
-# %% ../nbs/76_targets.ipynb #c60959af
+# %% ../nbs/76_targets.ipynb #9190a2d1
 def output_divergence(
     net,  # a `Network` or `nn.Module`
     ranges: Ranges,
@@ -248,7 +250,7 @@ def _by_descent(net, start, fixed, w_bits, bits, images, settings):
                 else: end[k] = old
     return found
 
-# %% ../nbs/76_targets.ipynb #8354eb8e
+# %% ../nbs/76_targets.ipynb #b53126aa
 def output_ranges(
     net,  # a `Network` or `nn.Module`
     start: Ranges,  # where the search begins, such as the MSE-optimal ranges
@@ -266,18 +268,19 @@ def output_ranges(
     cost = lambda r: output_divergence(net, r, w_bits, bits, images, settings.batch_size)
     return replace(found if cost(found) < cost(start) else start, estimator='output')
 
-# %% ../nbs/76_targets.ipynb #6319b823
+# %% ../nbs/76_targets.ipynb #90e782f9
 def draw_samples(
     table: StatisticsTable,  # of the pool
     settings: TargetSettings = TargetSettings(),
 ) -> tuple:  # (rows of the sample, rows for outputs), each ascending
     "The random images behind a target."
-    rows = np.random.default_rng([settings.seed, 12]).permutation(len(table))
+    stream = np.random.SeedSequence(settings.seed, spawn_key=(10,))
+    rows = np.random.default_rng(stream).permutation(len(table))
     first = min(settings.sample, len(table))
     rest = rows[first:] if len(rows) - first >= settings.images else rows[::-1]
     return np.sort(rows[:first]), np.sort(rest[:settings.images])
 
-# %% ../nbs/76_targets.ipynb #6a3b3ba1
+# %% ../nbs/76_targets.ipynb #dcc648de
 def pool_images(
     net,  # a `Network` or `nn.Module`
     table: StatisticsTable,  # of the pool
@@ -297,14 +300,14 @@ def pool_images(
     if seen != digests: raise InputError(f'{pool.source} holds other images than the table; give the pool of the table')
     return torch.cat(parts)
 
-# %% ../nbs/76_targets.ipynb #d1ee0a0c
+# %% ../nbs/76_targets.ipynb #df22935b
 def check_target_estimator(name: str) -> str:
     "The estimator of a target if it exists. Raises `InputError` otherwise."
     known = (*get_args(Estimator), 'output')
     if name not in known: raise InputError(f'target={name!r} is unknown; use {", ".join(known)}, or the path of a target file')
     return name
 
-# %% ../nbs/76_targets.ipynb #8ed98f7d
+# %% ../nbs/76_targets.ipynb #b23d06b9
 def make_target(
     net,  # a `Network` or `nn.Module`
     table: StatisticsTable,  # of the pool, for the same network
@@ -338,7 +341,7 @@ def make_target(
 _SAME = ('minmax', 'ema', 'mean-extremes', 'aciq-gauss', 'percentile')  # found from what `mse` keeps, without another pass
 _FEW = 16  # images for influences: they take three passes for each site
 
-# %% ../nbs/76_targets.ipynb #5cd3ec4f
+# %% ../nbs/76_targets.ipynb #f9121585
 def save_target(
     target: Target,
     path,  # JSON file to write; errors go into a file of the same name with .npz
@@ -351,7 +354,7 @@ def save_target(
                           sites={s: entry(k) for k, s in enumerate(r.sites)}))
     if target.error is not None: np.savez_compressed(path.with_suffix('.npz'), sites=np.array(r.sites), error=target.error.astype(np.float16 if target.error.max() < 6e4 else np.float32))
 
-# %% ../nbs/76_targets.ipynb #d220dadd
+# %% ../nbs/76_targets.ipynb #6ba37601
 def _range(name, entry):
     "Alpha and beta of a site in a file."
     if not isinstance(entry, dict) or not {'alpha', 'beta'} <= set(entry): raise InputError(f'site {name} of the target has no alpha and beta; give {{"alpha": 0, "beta": 1}}, for instance')
@@ -362,7 +365,7 @@ def _range(name, entry):
     if a == b: raise InputError(f'site {name} of the target has the empty range [0, 0]; give one that is not empty')
     return a, b
 
-# %% ../nbs/76_targets.ipynb #3392e01b
+# %% ../nbs/76_targets.ipynb #29fa8a27
 def load_target(
     path,  # JSON file of `save_target`, or written by hand
     table: StatisticsTable = None,  # checked against it if given
@@ -391,7 +394,7 @@ def _errors(path, sites):
     if names != sites or error.shape != (len(sites), CELLS + 1, CELLS + 1): raise InputError(f'{path} is of other sites than the target; remove it, or make the target again')
     return error
 
-# %% ../nbs/76_targets.ipynb #97d5ff65
+# %% ../nbs/76_targets.ipynb #92d10acc
 def check_target(
     target: Target,
     table: StatisticsTable,  # that it is to be used with

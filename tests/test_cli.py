@@ -8,7 +8,7 @@ import pytest
 from conftest import call, finish, one_line, start, tree
 from PIL import Image
 
-from selectq.statistics import load_table
+from selectq.table import load_table
 
 S = "--workers 0 --noise 12"  # of every traversal here
 

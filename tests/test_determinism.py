@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from selectq.statistics import load_table
+from selectq.table import load_table
 
 TWO = """
 import sys

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import call, finish, start, write_digits
 
-from selectq.statistics import load_table
+from selectq.table import load_table
 
 STATS = "stats digits {pool} --out {out} --batch-size 1 --chunk 1 --noise 10 --workers {workers}"  # one image, one part: seconds for 300
 RUN = "run digits {pool} {val} --out {out} -n 10 --bits 4 --random-seeds 1 --workers 0"
@@ -64,12 +64,12 @@ def test_killed(pool, uninterrupted, tmp_path):
 def test_run_interrupted(pool, world, tmp_path, monkeypatch):
     """`run`, interrupted while it reads the pool and again while it evaluates: the same command ends with the results of an uninterrupted one."""
     import selectq.data
-    import selectq.statistics
+    import selectq.traversal
     import selectq.evaluation
     places = dict(pool=pool, val=world.val)
     assert call(RUN, out=tmp_path / "whole", **places)[0] == 0
     for name, after in (("batch_statistics", 3), ("count_correct", 2)):
-        module = selectq.statistics if name == "batch_statistics" else selectq.evaluation
+        module = selectq.traversal if name == "batch_statistics" else selectq.evaluation
         genuine, calls = getattr(module, name), [0]
         def interrupting(*args, **kw):
             calls[0] += 1

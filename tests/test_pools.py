@@ -11,7 +11,7 @@ from PIL import Image
 
 from selectq.data import DatasetPool, FolderPool, InputError, ParquetPool, TarPool, decode_image, load_batches, open_pool
 from selectq.models import load_network
-from selectq.statistics import collect
+from selectq.traversal import collect
 
 N, CUTS = 60, (0, 25, 45, 60)  # shards that do not fall on batches
 MODES = ('RGB', 'L', 'RGBA', 'P', '1', 'LA', 'I;16', 'RGB')
@@ -280,7 +280,7 @@ def test_fast_decode_leaves_other_formats_as_they_are():
 
 def test_fast_decode_on_the_command_line(tmp_path, capsys):
     from selectq.cli import main
-    from selectq.statistics import load_table
+    from selectq.table import load_table
     tables = {}
     for name, side in (('small', 60), ('large', 400)):
         (tmp_path / name).mkdir()

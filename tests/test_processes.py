@@ -198,7 +198,7 @@ def test_ctrl_c_of_two_then_resumed_by_one(pool, whole, tmp_path):
 
 def test_damaged_parts_are_found_and_redone(pool, whole, tmp_path):
     from selectq.data import InputError
-    from selectq.statistics import load_table
+    from selectq.table import load_table
     out = Path(shutil.copytree(whole, tmp_path / 'out'))
     name = lambda c: out / f'part-{c:06d}.parquet'
     os.truncate(name(3), name(3).stat().st_size // 2)
@@ -217,7 +217,7 @@ def test_damaged_parts_are_found_and_redone(pool, whole, tmp_path):
 @pytest.mark.parametrize('damage', ['noise truncated', 'part missing', 'a byte of the data'])
 def test_no_damage_is_loaded(whole, tmp_path, damage):
     from selectq.data import InputError
-    from selectq.statistics import load_table
+    from selectq.table import load_table
     out = Path(shutil.copytree(whole, tmp_path / 'out'))
     part = out / 'part-000003.parquet'
     if damage == 'noise truncated': os.truncate(out / 'noise.parquet', 5000)
@@ -285,7 +285,7 @@ def test_two_runs_at_once_with_other_settings(whole, tmp_path, monkeypatch):
     "Only one of them gets the folder, however close they come. Threads stand for the two processes."
     monkeypatch.setattr(os, 'getpid', threading.get_ident)
     from selectq.data import InputError
-    from selectq.statistics import _open_folder
+    from selectq.traversal import _open_folder
     ours = {**meta(whole), 'complete': False}
     metas = [ours, {**ours, 'batch_size': 8, 'settings': '0' * 64}]
     for k in range(100):
@@ -304,7 +304,7 @@ def test_what_was_in_the_folder_stays(tmp_path, monkeypatch):
     "A folder with hidden files only counts as empty; a refused run leaves it as it was."
     from selectq.data import InputError
     from selectq.models import load_network
-    from selectq.statistics import traverse
+    from selectq.traversal import traverse
     import torch
     (tmp_path / 'home').mkdir()
     (tmp_path / 'home' / '.precious').write_text('x')

@@ -10,7 +10,7 @@ import torch
 from selectq.data import image_digest, load_batches, open_pool
 from selectq.evaluation import count_correct, standard_error
 from selectq.models import load_network, weights_hash
-from selectq.statistics import inference
+from selectq.sites import inference
 
 DATA = Path(os.environ.get("SELECTQ_DATA", ""))
 pytestmark = pytest.mark.skipif("SELECTQ_DATA" not in os.environ, reason="SELECTQ_DATA is not set: real images are not at hand")
