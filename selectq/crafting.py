@@ -33,11 +33,9 @@ def _extremes(module, kind, sites, images):
     "Upper ends and lower ends (negated) of each image at each site, with gradients: (B, sites, 2)."
     found = []
     def note(k, x):
-        flat = x.flatten(1)
-        at = [f(flat.detach(), 1) for f in (torch.argmax, torch.argmin)]
-        found.append(
-            torch.cat([flat.gather(1, at[0][:, None]), -flat.gather(1, at[1][:, None])], 1)
-        )
+        flat, rows = x.flatten(1), torch.arange(len(x), device=x.device)
+        high, low = flat.detach().argmax(1), flat.detach().argmin(1)
+        found.append(torch.stack([flat[rows, high], -flat[rows, low]], 1))
     with SiteHooks(module, kind, note, sites): module(images)
     return torch.stack(found, 1)
 

@@ -201,11 +201,12 @@ class _Set:
         g = self.groups[slot]
         return self.p.best(self.free, *self.around(g), self.ends[g], limit)
 
-    def fill(self):
-        "Put the best image into each empty slot, the heaviest groups first."
+    def fill(self, rng=None):
+        "Put the best image into each empty slot, heavy groups first, equal ones in random order."
         empty = np.flatnonzero(self.rows < 0)
-        for slot in empty[np.argsort(-self.weights[self.groups[empty]], kind='stable')]:
-            self.put(slot, self.best(slot)[0])
+        if rng is not None: empty = rng.permutation(empty)
+        order = np.argsort(-self.weights[self.groups[empty]], kind='stable')
+        for slot in empty[order]: self.put(slot, self.best(slot)[0])
         return self.cost()
 
     def cost(self): return self.p.cost(self.weights @ self.ends.astype(np.float64))
@@ -237,16 +238,20 @@ def _swap(s, cost, passes):
 # %% ../nbs/78_matching.ipynb #a16b6b07
 def _ruin(s, cost, rounds, rng):
     "Take out a few images that set a range, fill up, swap; keep what costs less."
-    for _ in range(rounds):
+    cheap = np.argsort(s.p.costs(), kind='stable') if rounds else ()
+    for turn in range(rounds):
         t, critical = s.copy(), _critical(s)
         if not len(critical): break
         out = rng.permutation(critical)[:rng.integers(1, min(8, len(critical)) + 1)]
-        away = [t.take(slot) for slot in out]
-        t.free[away[:1]] = False  # the first of them does not come back at once
+        away = t.take(out[0])
+        for slot in out[1:]: t.take(slot)
+        t.free[away] = False  # the first of them does not come back at once
+        other = cheap[int(len(cheap) * rng.random() ** 6)]
+        if turn % 2 and t.free[other]: t.put(out[0], other)  # every other time, one at random
         if t.free.sum() < len(out): continue
-        c = t.fill()
-        t.free[away[:1]] = ~np.isin(away[:1], t.rows)
-        if c < cost * 1.05: c = _swap(t, c, 1)
+        c = t.fill(rng)
+        t.free[away] = True
+        if c < cost * 1.2: c = _swap(t, c, 1)
         if c < cost * (1 - 1e-6): s, cost = t, c
     return s, cost
 

@@ -35,7 +35,8 @@ class Rule:
             )
         if k in ('joint', 'mean') and v is not None:
             raise InputError(f'rule {k} takes no number, {v} was given; leave it out')
-        if k == 'batch-mean' and (v is None or isinstance(v, bool) or int(v) != v or v < 1):
+        whole = v is not None and not isinstance(v, bool) and np.isfinite(v) and v == int(v)
+        if k == 'batch-mean' and not (whole and v >= 1):
             raise InputError(
                 f'a batch of {v} images cannot be used; give a whole number above 0, as in'
                 ' batch-mean 8'
@@ -60,17 +61,8 @@ def read_rule(
         raise InputError(f'rule={text!r} has no number but {value[0]!r}; {way}') from None
     if len(value) > 1:
         raise InputError(f'rule={text!r} has more than one number; use batch-mean 8 or ema 0.95')
-    return Rule(
-        kind,
-        (
-            int(number)
-            if kind == 'batch-mean'
-            and number == number
-            and number is not None
-            and number == int(number)
-            else number
-        ),
-    )
+    whole = kind == 'batch-mean' and number is not None and number.is_integer()
+    return Rule(kind, int(number) if whole else number)
 
 # %% ../nbs/72_rules.ipynb #7e24a7fc
 def rule_groups(
