@@ -9,22 +9,23 @@ stopped goes on: what is in the work folder is not computed again.
 import argparse
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from experiments import CIFAR, MENET, ROOT, Case
-from selectq.calibration import network_weights, quantized, table_ranges
+from selectq.calibration import network_weights, quantized
 from selectq.clustering import SelectQSettings
 from selectq.crafting import CraftSettings, craft, start_pixels
 from selectq.data import Preprocess, limit_pool, load_batches, open_pool, read_classes
 from selectq.evaluation import standard_error
-from selectq.matching import MatchSettings, match, outlook, rule_ranges
+from selectq.matching import match, outlook
 from selectq.models import Network
+from selectq.outputs import OutputSettings
 from selectq.ranking import make_selection, select
-from selectq.sites import inference, layout
+from selectq.rules import rule_ranges
+from selectq.sites import layout
 from selectq.studies import hardware
 from selectq.table import versions
 from selectq.targets import TargetSettings, load_target, make_target, save_target
@@ -97,7 +98,7 @@ class Run:
         path = self.folders.work / f'{self.name}-{self.kind}-{self.bits}-{estimator}.target.json'
         if not path.exists():
             heavy = self.name in (MENET, LITE)
-            settings = TargetSettings(steps=60, batch_size=16) if heavy else TargetSettings()
+            settings = TargetSettings(output=OutputSettings(steps=60, batch_size=16) if heavy else OutputSettings())
             save_target(make_target(self.net, self.table, self.pool, estimator, self.bits, settings, costs=estimator == 'mse'), path)
         return load_target(path, self.table)
 

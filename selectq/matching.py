@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Objective', 'SIZES', 'objective_tables', 'least_costs', 'MatchSettings', 'match', 'match_costs', 'outlook']
 
-# %% ../nbs/78_matching.ipynb #1d339bc7
+# %% ../nbs/78_matching.ipynb #683c5615
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,7 +18,7 @@ from .rules import Rule, read_rule, rule_ends, rule_groups
 from .table import StatisticsTable
 from .targets import CELLS, Target, check_target, end_scales, ratios
 
-# %% ../nbs/78_matching.ipynb #3537259d
+# %% ../nbs/78_matching.ipynb #858ae744
 Objective = Literal['influence', 'error', 'log']
 
 def objective_tables(
@@ -51,7 +51,7 @@ def objective_tables(
         target.error * (1.0 if objective == 'error' else target.influence[:, None, None])
     ).astype(np.float32)
 
-# %% ../nbs/78_matching.ipynb #ce936d8b
+# %% ../nbs/78_matching.ipynb #3cff68b6
 @numba.njit(error_model='numpy', cache=True)
 def _cost(x, base, weight, floor, about, least):
     "Cost of base + weight * max(floor, x), for the ends x (E,) of one image; inf above `least`."
@@ -75,7 +75,7 @@ def _cost(x, base, weight, floor, about, least):
         if total > least: return np.inf
     return total
 
-# %% ../nbs/78_matching.ipynb #fdf95d01
+# %% ../nbs/78_matching.ipynb #6cb15aaf
 _ROWS = 2048  # that one thread takes at a time
 
 @numba.njit(parallel=True, error_model='numpy', cache=True)
@@ -84,7 +84,7 @@ def _costs(X, base, weight, floor, about, out):
     for i in numba.prange(X.shape[0]):
         out[i] = _cost(X[i], base, weight, floor, about, np.inf)
 
-# %% ../nbs/78_matching.ipynb #7c1e8778
+# %% ../nbs/78_matching.ipynb #6eb8f500
 @numba.njit(parallel=True, error_model='numpy', cache=True)
 def _best(X, free, base, weight, floor, about, limit):
     "The free row of X with the least cost below `limit`, and the cost; -1 if there is none."
@@ -102,7 +102,7 @@ def _best(X, free, base, weight, floor, about, limit):
         if rows[b] >= 0 and costs[b] < least: least, at = costs[b], rows[b]
     return at, least
 
-# %% ../nbs/78_matching.ipynb #aa38d1c9
+# %% ../nbs/78_matching.ipynb #42fba6b8
 class _Problem:
     "Ends of some images over a target's, and what misses cost."
     def __init__(self, table, target, objective, rows=None):
@@ -146,13 +146,13 @@ class _Problem:
         base, weight = base.astype(np.float32), np.float32(weight)
         return _best(self.X, free, base, weight, floor, self.about(), limit)
 
-# %% ../nbs/78_matching.ipynb #0a63f193
+# %% ../nbs/78_matching.ipynb #5c034030
 def _wider(tables):
     "The least cost at these ratios or wider ones."
     up = np.minimum.accumulate(tables[:, ::-1], 1)[:, ::-1]
     return np.ascontiguousarray(np.minimum.accumulate(up[:, :, ::-1], 2)[:, :, ::-1])
 
-# %% ../nbs/78_matching.ipynb #7c79c33a
+# %% ../nbs/78_matching.ipynb #99abc60c
 def least_costs(
     problem,  # a `_Problem`
     rule: Rule,
@@ -162,7 +162,7 @@ def least_costs(
         problem.costs(_wider(problem.tables)) if rule.kind == 'joint' else np.zeros(len(problem.X))
     )
 
-# %% ../nbs/78_matching.ipynb #0cf8e5a3
+# %% ../nbs/78_matching.ipynb #b081dbfb
 class _Set:
     "A set being built: the row in each slot, and the ends of each group."
     def __init__(self, problem, groups, weights):
@@ -211,7 +211,7 @@ class _Set:
 
     def cost(self): return self.p.cost(self.weights @ self.ends.astype(np.float64))
 
-# %% ../nbs/78_matching.ipynb #7c10fab5
+# %% ../nbs/78_matching.ipynb #54b641a9
 def _critical(s):
     "Slots without which a range would be narrower."
     if len(s.weights) == len(s.groups): return np.arange(len(s.groups))
@@ -222,7 +222,7 @@ def _critical(s):
         there[slots[(at & (at.sum(0) == 1)).any(1)]] = True
     return np.flatnonzero(there)
 
-# %% ../nbs/78_matching.ipynb #de9bbde2
+# %% ../nbs/78_matching.ipynb #627cd335
 def _swap(s, cost, passes):
     "Exchange one image at a time for the best, until none helps."
     for _ in range(passes):
@@ -235,7 +235,23 @@ def _swap(s, cost, passes):
         if cost == before: break
     return s.cost()
 
-# %% ../nbs/78_matching.ipynb #a16b6b07
+# %% ../nbs/78_matching.ipynb #4d694229
+def _exchange(s, cost, most=60):
+    "Let two images change places where groups weigh differently or hold several, if that helps."
+    n, groups = len(s.groups), len(s.weights)
+    if groups == 1 or n > most or groups == n and np.ptp(s.weights) == 0: return cost
+    for a in range(n):
+        for b in range(a):
+            if s.groups[a] == s.groups[b]: continue
+            one, other = s.take(a), s.take(b)
+            s.put(a, other), s.put(b, one)
+            if (c := s.cost()) < cost * (1 - 1e-6): cost = c
+            else:
+                s.take(a), s.take(b)
+                s.put(a, one), s.put(b, other)
+    return cost
+
+# %% ../nbs/78_matching.ipynb #5360192b
 def _ruin(s, cost, rounds, rng):
     "Take out a few images that set a range, fill up, swap; keep what costs less."
     cheap = np.argsort(s.p.costs(), kind='stable') if rounds else ()
@@ -251,20 +267,20 @@ def _ruin(s, cost, rounds, rng):
         if t.free.sum() < len(out): continue
         c = t.fill(rng)
         t.free[away] = True
-        if c < cost * 1.2: c = _swap(t, c, 1)
+        if len(t.rows) <= 12 or c < cost * 1.2: c = _exchange(t, _swap(t, c, 2), 12)
         if c < cost * (1 - 1e-6): s, cost = t, c
     return s, cost
 
-# %% ../nbs/78_matching.ipynb #2b65f235
+# %% ../nbs/78_matching.ipynb #84fe2a00
 def _search(problem, rule, n, passes, rounds, rng):
     "(slots' rows, cost after greedy, final cost) of n images of a problem."
     s = _Set(problem, *rule_groups(rule, n))
     greedy = s.fill()
-    cost = _swap(s, greedy, passes)
+    cost = _exchange(s, _swap(s, greedy, passes))
     s, cost = _ruin(s, cost, rounds, rng)
-    return s.rows, greedy, cost
+    return s.rows, greedy, _exchange(s, cost)
 
-# %% ../nbs/78_matching.ipynb #a1f821f2
+# %% ../nbs/78_matching.ipynb #ff5ba5f2
 @dataclass(frozen=True)
 class MatchSettings:
     "How a set is searched for. Raises `InputError` for what cannot be used."
@@ -279,12 +295,12 @@ class MatchSettings:
             if isinstance(v, bool) or int(v) != v or v < least:
                 raise InputError(f'{name}={v} cannot be used; give a whole number from {least} on')
 
-# %% ../nbs/78_matching.ipynb #c52cbe3a
+# %% ../nbs/78_matching.ipynb #17d801fc
 def _stream(settings, *key):
     "Random numbers of one purpose."
     return np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=key))
 
-# %% ../nbs/78_matching.ipynb #bfbde312
+# %% ../nbs/78_matching.ipynb #dddeb9ae
 def _candidates(problem, rule, n, settings):
     "(rows in random order, their problem, costs of images alone, bounds, least bound left out)."
     alone, bounds = problem.costs(), least_costs(problem, rule)
@@ -299,7 +315,7 @@ def _candidates(problem, rule, n, settings):
     rows = _stream(settings, 11).permutation(rows)  # ties are broken at random
     return rows, problem.part(rows), alone, bounds, out
 
-# %% ../nbs/78_matching.ipynb #517d665a
+# %% ../nbs/78_matching.ipynb #913bc7d9
 def match(
     table: StatisticsTable,  # of the pool
     target: Target,  # of the same network and kind of sites
@@ -330,10 +346,10 @@ def match(
     )
     return make_selection(table, rows[found], 'match', about, settings.seed, alone)
 
-# %% ../nbs/78_matching.ipynb #4b83b887
+# %% ../nbs/78_matching.ipynb #b164729d
 def _floor(problem): return float(problem.tables.min((1, 2)).sum())  # every site at its best
 
-# %% ../nbs/78_matching.ipynb #623de552
+# %% ../nbs/78_matching.ipynb #2930176c
 SIZES = (1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 80, 100, 150, 200, 300, 500, 1000)
 
 def match_costs(
@@ -354,13 +370,13 @@ def match_costs(
         )
     )
 
-# %% ../nbs/78_matching.ipynb #fdea1159
+# %% ../nbs/78_matching.ipynb #e95939fb
 def _by_size(problem, rule, settings, sizes):
     "Pairs (n, cost)."
     rows, part, *_ = _candidates(problem, rule, max(sizes), settings)
     for n in sizes: yield n, _search(part, rule, n, 1, 0, np.random.default_rng(0))[2]
 
-# %% ../nbs/78_matching.ipynb #0cb8b61d
+# %% ../nbs/78_matching.ipynb #117e6001
 def _enough(problem, rule, settings, images):
     "The size at which the cost stops falling: no better one among the next four."
     costs = {}
@@ -373,7 +389,7 @@ def _enough(problem, rule, settings, images):
             break
     return next(n for n, c in costs.items() if c <= min(costs.values()) * 1.01)
 
-# %% ../nbs/78_matching.ipynb #a2a682e1
+# %% ../nbs/78_matching.ipynb #917804ab
 def outlook(
     table: StatisticsTable,
     target: Target,
