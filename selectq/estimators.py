@@ -47,7 +47,7 @@ def chosen_rows(
     table: StatisticsTable,  # of the pool
     selection: Selection = None,  # chosen from this table; the whole pool when None
 ) -> np.ndarray:  # (n,) int64 rows of the table, ascending, each once
-    "Rows of the chosen images. Raises `InputError` for an empty selection, or one of another table."
+    "Rows of the chosen images. Raises `InputError` for an empty or foreign selection."
     if selection is None: return np.arange(len(table))
     rows = np.unique(check_selection(selection, table))
     if not len(rows): raise InputError('the selection holds no images; choose at least one')
@@ -354,7 +354,7 @@ def bell_before(
 def divergences(
     counts: np.ndarray,  # (bins,) of values away from 0
     levels: int,  # of the quantizer over these bins
-) -> tuple:  # (bins kept, from `levels` on; their KL divergence in nats, inf where Q lacks some of P)
+) -> tuple:  # (bins kept, from `levels` on; their KL divergence in nats, inf where Q lacks P)
     "KL divergence for every number of bins kept (Migacz, 2017)."
     c, xlogx = counts.astype(np.float64), lambda v: v * np.log(np.maximum(v, 1))
     run = [np.append(0, np.cumsum(v)) for v in (c, c > 0, xlogx(c))]  # mass, filled bins, c log c
