@@ -6,9 +6,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 INPUTS := settings.ini setup.py pyproject.toml constraints.txt
 # The notebooks that `make notebooks` runs; none given means all.
 NB ?=
+# What `make address` sets.
+OWNER ?=
+REPO ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test export clean-notebooks readme notebooks
+.PHONY: help venv demo test export clean-notebooks readme notebooks pages address docs inventory
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -31,8 +34,23 @@ clean-notebooks: $(VENV)/.dev ## remove execution counts and other metadata from
 readme: $(VENV)/.dev ## write README.md from nbs/index.ipynb
 	@$(BIN)/python scripts/readme.py
 
-notebooks: $(VENV)/.dev ## run notebooks in place and clean them: NB="nbs/00_data.ipynb ..." or all
+notebooks: $(VENV)/.dev ## run notebooks in place and clean them: NB="nbs/20_quantizer.ipynb ..." or all
 	@$(BIN)/python scripts/run_notebooks.py $(NB)
+
+pages: $(VENV)/.dev ## put the link to Colab and the first cell on every page
+	@$(BIN)/python scripts/pages.py
+
+address: $(VENV)/.dev ## give the repository its address: OWNER=... REPO=...
+	@test -n "$(OWNER)" -a -n "$(REPO)" || { echo "make address OWNER=... REPO=..., please"; exit 2; }
+	@$(BIN)/python scripts/address.py "$(OWNER)" "$(REPO)"
+
+# README.md is made by scripts/readme.py; a fresh date keeps nbdev_docs from making its own.
+docs: $(VENV)/.dev ## build the site in _docs/ (needs Quarto 1.7 or later)
+	@touch README.md
+	@PYTHONPATH=. $(BIN)/nbdev_docs
+
+inventory: ## count names, lines, parameters, wide lines
+	@$(PYTHON) scripts/inventory.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or later, please: make PYTHON=...")'

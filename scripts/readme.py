@@ -1,4 +1,5 @@
 """Write README.md from nbs/index.ipynb, or with --check say whether it is in step."""
+
 import argparse
 import posixpath
 import re
@@ -43,8 +44,11 @@ def from_root(target):
     path = posixpath.normpath(posixpath.join("nbs", path))
     if path.endswith(".html"):  # a page of the site: the notebook's name without its number
         page = ROOT / path
-        pages = [p for p in sorted(page.parent.glob("*.ipynb"))
-                 if re.sub(r"^\d+[a-zA-Z0-9]*_", "", p.stem.lower()) == page.stem]
+        pages = [
+            p
+            for p in sorted(page.parent.glob("*.ipynb"))
+            if re.sub(r"^\d+[a-zA-Z0-9]*_", "", p.stem.lower()) == page.stem
+        ]
         path = pages[0].relative_to(ROOT).as_posix() if pages else path
     if not (ROOT / path).exists():
         sys.exit(f"nbs/index.ipynb links to {target}, but there is no {path}")
@@ -54,7 +58,9 @@ def from_root(target):
 def markdown_cell(source, number):
     """Markdown of cell `number` as a code host shows it."""
     if re.search(r"^:::", source, re.MULTILINE):
-        sys.exit(f"nbs/index.ipynb cell {number}: a ::: block shows only on the site; write it as plain Markdown")
+        sys.exit(
+            f"nbs/index.ipynb cell {number}: a ::: block shows only on the site; use plain Markdown"
+        )
     if source.startswith("# "):  # the title cell: its `- key: value` lines are for the site
         source = re.sub(r"^- [a-z_-]+:.*\n?", "", source, flags=re.MULTILINE).strip()
     source = outside_code(lambda text: re.sub(r"(\]\([^)\s]+\))\{[^}\n]*\}", r"\1", text), source)
@@ -67,8 +73,10 @@ def output_markdown(output, number):
     if output.output_type == "error":
         sys.exit(f"nbs/index.ipynb cell {number}: stored error {output.ename}")
     if any(mime.startswith("image/") for mime in data):
-        sys.exit(f"nbs/index.ipynb cell {number}: image output; save the figure below nbs/images/ "
-                 "and show it with ![what it shows](images/name.png)")
+        sys.exit(
+            f"nbs/index.ipynb cell {number}: image output; save the figure below nbs/images/ "
+            "and show it with ![what it shows](images/name.png)"
+        )
     if "text/markdown" in data:
         return markdown_cell(data["text/markdown"], number)
     text = strip_ansi(output.get("text") or data.get("text/plain", "")).strip("\n")
@@ -90,7 +98,9 @@ def readme():
                 continue
             if source and not directives & NO_INPUT:
                 cells.append(nbformat.v4.new_code_cell(source))
-            outputs = [] if directives & NO_OUTPUT else [output_markdown(o, number) for o in cell.outputs]
+            outputs = (
+                [] if directives & NO_OUTPUT else [output_markdown(o, number) for o in cell.outputs]
+            )
             cells += [nbformat.v4.new_markdown_cell(text) for text in outputs if text]
     nb.cells = cells
     text, _ = MarkdownExporter().from_notebook_node(nb)
@@ -100,7 +110,9 @@ def readme():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if README.md is out of step")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if README.md is out of step"
+    )
     check = parser.parse_args().check
     if not INDEX.exists():
         sys.exit("no nbs/index.ipynb to make README.md from")
