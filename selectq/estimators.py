@@ -326,6 +326,10 @@ def _miss(fn, mean, std, mu, log):
     s = np.sqrt(np.maximum(((v - m[:, None]) ** 2) @ _PHI, 1e-300))
     return ((m - mean) / std) ** 2 + (s / std - 1) ** 2
 
+def _valleys(v):
+    "Where an array has its local minima, last first; of a flat floor the last place."
+    padded = np.pad(v, 1, constant_values=np.inf)
+    return np.flatnonzero((v <= padded[:-2]) & (v < padded[2:]))[::-1]
 
 # %% ../nbs/75_estimators.ipynb #b2b278ab
 def bell_before(
@@ -338,10 +342,12 @@ def bell_before(
     mus = np.sort(np.append(np.linspace(-6, 6, 49), mean))
     logs = np.log(std) + np.linspace(-1, 5, 25)
     miss = _miss(fn, mean, std, np.repeat(mus, 25), np.tile(logs, 50)).reshape(50, 25)
-    least = np.pad(miss.min(1), 1, constant_values=np.inf)
-    middle, valley = least[1:-1], np.minimum(least[:-2], least[2:])
-    for j in np.flatnonzero((middle <= valley) & (middle < .1))[::-1]:
-        mu, log = mus[j], logs[miss[j].argmin()]
+    starts = [(mus[j], logs[miss[j].argmin()]) for j in _valleys(miss.min(1)) if miss[j].min() < .1]
+    lattice = np.linspace(-8, 8, 3201)  # where fn itself is the mean: the way to narrow Gaussians
+    value = _applied(fn, lattice)
+    slope = np.abs(np.gradient(value, lattice)) + 1e-3
+    starts += [(lattice[j], np.log(std / slope[j])) for j in _valleys(np.abs(value - mean))]
+    for mu, log in starts:
         for width in .8 ** np.arange(45):
             step = np.linspace(-width, width, 7) / 2
             around = np.meshgrid(mu + step * max(np.exp(log), .25), log + step)
@@ -349,6 +355,7 @@ def bell_before(
             error = _miss(fn, mean, std, near, nearby)
             mu, log = near[error.argmin()], nearby[error.argmin()]
         if error.min() < 1e-6: return float(mu), float(np.exp(log))
+
 
 # %% ../nbs/75_estimators.ipynb #18faec21
 def divergences(
