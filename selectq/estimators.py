@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from .calibration import QuantizationSettings, Ranges, activation_quantizer, network_weights, per_site, site_bits, swapped, table_ranges
-from .data import InputError, Pool, open_pool
-from .batches import load_batches
+from .calibration import (QuantizationSettings, Ranges, activation_quantizer, per_site,
+                                 network_weights, site_bits, swapped, table_ranges)
+from .data import InputError, Pool, load_batches, open_pool
 from .models import as_network
 from .quantizer import scale_offset
 from .ranking import Selection, check_selection
@@ -40,15 +40,16 @@ class Site:
     high_mean: float  # mean over the images of their largest value
     mean: float  # of all values
     std: float  # of all values, population
-    fn: nn.Module = field(default=None, repr=False)  # activation function it is the output of, or None
+    fn: nn.Module = field(default=None, repr=False)  # the function whose output it is, or None
 
 # %% ../nbs/75_estimators.ipynb #ed13d0b4
 def chosen_rows(
     table: StatisticsTable,  # of the pool
     selection: Selection = None,  # chosen from this table; the whole pool when None
-) -> np.ndarray:  # (n,) int64 rows of the table, ascending, each once: the order of choosing plays no part
-    "Rows of the chosen images. Raises `InputError` for a selection of another table, or an empty one."
-    rows = np.arange(len(table)) if selection is None else np.unique(check_selection(selection, table))
+) -> np.ndarray:  # (n,) int64 rows of the table, ascending, each once
+    "Rows of the chosen images. Raises `InputError` for an empty or foreign selection."
+    if selection is None: return np.arange(len(table))
+    rows = np.unique(check_selection(selection, table))
     if not len(rows): raise InputError('the selection holds no images; choose at least one')
     return rows
 
@@ -58,15 +59,16 @@ def site_functions(
     kind: str,  # of its sites
     sites: list,  # their names, in call order
 ) -> list:  # of `nn.Module` or None
-    "The activation function behind every site: None where there is none, or where it does not map values one by one."
+    "The activation function behind every site, or None where none maps values one by one."
     if kind in ('output', 'input'): return [None] * len(sites)
     known, three = dict(module.named_modules()), np.array([-1., 0., 1.])
     def maps(m):
         if not isinstance(m, site_classes('activation')): return False
         try: return _applied(m, three).shape == three.shape
-        except (RuntimeError, ValueError, IndexError): return False  # GLU, PReLU with a slope per channel
-    found = {n: m if maps(m) else None for n in {s.split(':')[0] for s in sites} for m in [known.get(n)]}
-    return [found[s.split(':')[0]] for s in sites]
+        except (RuntimeError, ValueError, IndexError): return False  # GLU, PReLU with many slopes
+    names = [s.split(':')[0] for s in sites]
+    found = {n: known[n] if n in known and maps(known[n]) else None for n in set(names)}
+    return [found[n] for n in names]
 
 # %% ../nbs/75_estimators.ipynb #321bc690
 def _facts(stats, functions):
@@ -83,12 +85,16 @@ def site_facts(
     module: nn.Module = None,  # the network of the table, for the activation functions
 ) -> list:  # of `Site`, in call order
     "The facts of every site over the chosen images, in float64."
-    functions = [None] * len(table.sites) if module is None else site_functions(module, table.kind, table.sites)
+    none = [None] * len(table.sites)
+    functions = none if module is None else site_functions(module, table.kind, table.sites)
     return _facts(table.stats[chosen_rows(table, selection)], functions)
 
 # %% ../nbs/75_estimators.ipynb #b6d327f3
-_SLOPE = {'gauss': lambda k, m: math.exp(-k * k / 2) / math.sqrt(2 * math.pi) - k * math.erfc(k / math.sqrt(2)) / 2 - k / (6 * 4 ** m),
-          'laplace': lambda k, m: math.exp(-k) - k / (3 * 4 ** m)}  # falls in k, through zero at the optimum
+def _density(x): return math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+def _above(x): return math.erfc(x / math.sqrt(2)) / 2  # share of a Gaussian above x
+
+_SLOPE = {'gauss': lambda k, m: _density(k) - k * _above(k) - k / (6 * 4 ** m),
+          'laplace': lambda k, m: math.exp(-k) - k / (3 * 4 ** m)}  # falls in k, 0 at the optimum
 
 # %% ../nbs/75_estimators.ipynb #2438de97
 @lru_cache(maxsize=None)
@@ -123,7 +129,7 @@ def _rectified(r, law):
     "Mean and standard deviation of max(x, 0) for a bell of spread 1 around r."
     if r > 40: return r, 1. if law == 'gauss' else math.sqrt(2)  # nothing is cut
     if law == 'gauss':
-        density, share = math.exp(-r * r / 2) / math.sqrt(2 * math.pi), math.erfc(-r / math.sqrt(2)) / 2
+        density, share = _density(r), _above(-r)
         mean, square = r * share + density, (r * r + 1) * share + r * density
     else:
         tail = math.exp(-abs(r)) / 2
@@ -151,48 +157,59 @@ BINS = 2048  # bins of a histogram, as many as TensorRT's
 
 # %% ../nbs/75_estimators.ipynb #2afefa88
 def _flat(x):  # values in any order, float32: channels-last tensors are not copied
-    if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last): x = x.permute(0, 2, 3, 1)
+    channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    if channels_last and not x.is_contiguous(): x = x.permute(0, 2, 3, 1)
     return x.detach().reshape(-1).float()
 
 def _counts(x, low, high, bins):  # int64; float32 counts are exact up to 2^24 values at a time
-    return sum(torch.histc(part, bins, low, high).cpu().numpy().astype(np.int64) for part in x.split(1 << 24))
+    parts = x.split(1 << 24)
+    return sum(torch.histc(part, bins, low, high).cpu().numpy().astype(np.int64) for part in parts)
 
 # %% ../nbs/75_estimators.ipynb #18a780f1
 class Histogram:
-    "Counts of a stream in equal bins over a range that holds 0 and doubles when a value falls outside; exact zeros apart."
+    "Counts of a stream in equal bins over a range that holds 0 and can double; zeros apart."
     def __init__(self,
         low: float = 0.,  # lower end, if it is known
         high: float = 0.,  # upper end, if it is known
         bins: int = BINS,  # an even number
     ):
-        if bins < 2 or bins % 2: raise InputError(f'bins={bins} cannot be halved; give an even number')
-        self.low, self.high, self.zeros, self.counts = min(low, 0.), max(high, 0.), 0, np.zeros(bins, np.int64)
+        if bins < 2 or bins % 2:
+            raise InputError(f'bins={bins} cannot be halved; give an even number')
+        self.low, self.high, self.zeros = min(low, 0.), max(high, 0.), 0
+        self.counts = np.zeros(bins, np.int64)
 
     def __len__(self): return int(self.counts.sum()) + self.zeros
     @property
-    def edges(self): return np.linspace(self.low, self.high, len(self.counts) + 1)  # (bins + 1,) float64
-    def __repr__(self): return f'Histogram({len(self):,} values, {self.zeros:,} of them 0, {len(self.counts)} bins over [{self.low:.4g}, {self.high:.4g}])'
+    def edges(self):  # (bins + 1,) float64
+        return np.linspace(self.low, self.high, len(self.counts) + 1)
+    def __repr__(self):
+        return (f'Histogram({len(self):,} values, {self.zeros:,} of them 0, '
+                f'{len(self.counts)} bins over [{self.low:.4g}, {self.high:.4g}])')
 
     def add(self, x: torch.Tensor):
         "Record values of any shape. Raises `InputError` for NaN and Inf."
         x = _flat(x)
         if not len(x): return
         low, high = (v.item() for v in x.aminmax())
-        if not math.isfinite(low + high): raise InputError('the values hold NaN or Inf; check the network and its input')
+        if not math.isfinite(low + high):
+            raise InputError('the values hold NaN or Inf; check the network and its input')
         zeros = len(x) - int(x.count_nonzero())
         self.zeros += zeros
         if zeros == len(x): return
         self._grow(low, high)
-        self.counts += _counts(x, self.low, self.high, len(self.counts))
-        self.counts[_counts(x.new_zeros(1), self.low, self.high, len(self.counts)).argmax()] -= zeros
+        bins = self.low, self.high, len(self.counts)
+        self.counts += _counts(x, *bins)
+        self.counts[_counts(x.new_zeros(1), *bins).argmax()] -= zeros
 
     def _grow(self, low, high):
         if self.low == self.high: self.low, self.high = min(low, 0.), max(high, 0.)
         empty = np.zeros(len(self.counts) // 2, np.int64)
         while low < self.low or high > self.high:
             pairs, width = self.counts.reshape(-1, 2).sum(1), self.high - self.low
-            if low < self.low: self.low, self.counts = self.low - width, np.concatenate([empty, pairs])
-            else: self.high, self.counts = self.high + width, np.concatenate([pairs, empty])
+            below = low < self.low
+            self.counts = np.concatenate([empty, pairs] if below else [pairs, empty])
+            if below: self.low -= width
+            else: self.high += width
 
 # %% ../nbs/75_estimators.ipynb #69fe451c
 def mean_deviation(
@@ -220,7 +237,8 @@ def quantile(
     mass = counts.cumsum()
     def at(rank):
         j = int(np.searchsorted(mass, rank, 'right'))
-        return 0. if j == zero and h.zeros else h.low + width * (j + (rank - mass[j] + counts[j] + .5) / counts[j])
+        if j == zero and h.zeros: return 0.
+        return h.low + width * (j + (rank - mass[j] + counts[j] + .5) / counts[j])
     rank = q * (mass[-1] - 1)
     below = math.floor(rank)
     return at(below) + (rank - below) * (at(math.ceil(rank)) - at(below))
@@ -242,8 +260,9 @@ def squared_error(
     bits: int,  # 2 to 16
 ) -> np.ndarray:  # (m,) float64, squared units of the activation; inf for an empty range
     "Mean squared error of quantizing the stream with each of the ranges (Eq. 1)."
-    delta, z = (v.numpy()[:, None] for v in scale_offset(torch.as_tensor(alpha), torch.as_tensor(beta), bits))
-    u = h.edges / delta - z + 2. ** (bits - 1)  # (m, bins + 1): edges in steps from the lowest level
+    ends = torch.as_tensor(alpha), torch.as_tensor(beta)
+    delta, z = (v.numpy()[:, None] for v in scale_offset(*ends, bits))
+    u = h.edges / delta - z + 2. ** (bits - 1)  # (m, bins + 1): edges in steps from the first level
     m = np.clip(np.round(u), 0, 2 ** bits - 1)
     off = u - m
     G = delta ** 3 * (m / 12 + off * off * off / 3)
@@ -252,7 +271,7 @@ def squared_error(
 
 # %% ../nbs/75_estimators.ipynb #5090e099
 _COARSE = np.append(2. ** -np.arange(0, 8.5, .5), 0)  # shares of an end: 1 to 1/256, and 0
-_FINE = [2. ** np.linspace(-w, w, 9) for w in (1 / 2, 1 / 8, 1 / 32)]  # factors around the best so far
+_FINE = [2. ** np.linspace(-w, w, 9) for w in (1 / 2, 1 / 8, 1 / 32)]  # factors around the best
 
 def mse_range(
     h: Histogram,
@@ -264,16 +283,18 @@ def mse_range(
     for factors in (*_FINE, None):
         pairs = np.stack(np.meshgrid(a, b), -1).reshape(-1, 2)  # (m, 2)
         best = pairs[squared_error(h, *pairs.T, bits).argmin()]
-        if factors is not None: a, b = (np.unique(np.clip(end * factors, h.low, h.high)) for end in best)
-    return tuple(best.tolist())
+        if factors is None: return tuple(best.tolist())
+        a, b = (np.unique(np.clip(end * factors, h.low, h.high)) for end in best)
 
 # %% ../nbs/75_estimators.ipynb #28317d02
+def _device(module): return next((p.device for p in module.parameters()), torch.device('cpu'))
+
 _REACH = {'gauss': 8, 'laplace': 40}  # spreads on either side that hold all but 1e-15 of a bell
 
 def _applied(fn, x):
     "An activation module applied to an array, without its hooks."
-    device = next((p.device for p in fn.parameters()), torch.device('cpu'))
-    with inference(fn): return fn.forward(torch.from_numpy(x.astype(np.float32)).to(device)).double().cpu().numpy()
+    values = torch.from_numpy(x.astype(np.float32)).to(_device(fn))
+    with inference(fn): return fn.forward(values).double().cpu().numpy()
 
 # %% ../nbs/75_estimators.ipynb #379bac6d
 def pushed(
@@ -289,7 +310,9 @@ def pushed(
     v = _applied(fn, mean + spread * u)
     h, away = Histogram(v.min(), v.max()), v != 0
     h.zeros = round(w[~away].sum())
-    if away.any(): h.counts += np.histogram(v[away], h.edges, weights=w[away])[0].round().astype(np.int64)
+    if away.any():
+        counts, _ = np.histogram(v[away], h.edges, weights=w[away])
+        h.counts += counts.round().astype(np.int64)
     return h
 
 # %% ../nbs/75_estimators.ipynb #b053277b
@@ -297,12 +320,16 @@ _U = np.linspace(-8, 8, 801)
 _PHI = np.exp(-_U * _U / 2) / np.exp(-_U * _U / 2).sum()
 
 def _miss(fn, mean, std, mu, log):
-    "How far Gaussians (m,) are from giving fn's output this mean and std: squares, in units of std."
+    "Squared distance of the moments after fn from mean and std, in units of std, for m Gaussians."
     v = _applied(fn, mu[:, None] + np.exp(log)[:, None] * _U)  # (m, 801)
     m = v @ _PHI
     s = np.sqrt(np.maximum(((v - m[:, None]) ** 2) @ _PHI, 1e-300))
     return ((m - mean) / std) ** 2 + (s / std - 1) ** 2
 
+def _valleys(v):
+    "Where an array has its local minima, last first; of a flat floor the last place."
+    padded = np.pad(v, 1, constant_values=np.inf)
+    return np.flatnonzero((v <= padded[:-2]) & (v < padded[2:]))[::-1]
 
 # %% ../nbs/75_estimators.ipynb #b2b278ab
 def bell_before(
@@ -310,29 +337,34 @@ def bell_before(
     mean: float,  # of its output
     std: float,  # of its output, population
 ):  # (mean, sigma) of its input, or None
-    "The Gaussian that fn turns into values of this mean and std: of several the one with the largest mean, None of none."
+    "The Gaussian that fn turns into this mean and std: of several that with the largest mean."
     if not 0 < std < math.inf: return None
-    mus, logs = np.sort(np.append(np.linspace(-6, 6, 49), mean)), np.log(std) + np.linspace(-1, 5, 25)
+    mus = np.sort(np.append(np.linspace(-6, 6, 49), mean))
+    logs = np.log(std) + np.linspace(-1, 5, 25)
     miss = _miss(fn, mean, std, np.repeat(mus, 25), np.tile(logs, 50)).reshape(50, 25)
-    least = np.pad(miss.min(1), 1, constant_values=np.inf)
-    starts = np.flatnonzero((least[1:-1] <= least[:-2]) & (least[1:-1] <= least[2:]) & (least[1:-1] < .1))
-    for j in starts[::-1]:
-        mu, log = mus[j], logs[miss[j].argmin()]
+    starts = [(mus[j], logs[miss[j].argmin()]) for j in _valleys(miss.min(1)) if miss[j].min() < .1]
+    lattice = np.linspace(-8, 8, 3201)  # where fn itself is the mean: the way to narrow Gaussians
+    value = _applied(fn, lattice)
+    slope = np.abs(np.gradient(value, lattice)) + 1e-3
+    starts += [(lattice[j], np.log(std / slope[j])) for j in _valleys(np.abs(value - mean))]
+    for mu, log in starts:
         for width in .8 ** np.arange(45):
             step = np.linspace(-width, width, 7) / 2
-            near, nearby = (a.ravel() for a in np.meshgrid(mu + step * max(np.exp(log), .25), log + step))
+            around = np.meshgrid(mu + step * max(np.exp(log), .25), log + step)
+            near, nearby = (a.ravel() for a in around)
             error = _miss(fn, mean, std, near, nearby)
             mu, log = near[error.argmin()], nearby[error.argmin()]
         if error.min() < 1e-6: return float(mu), float(np.exp(log))
+
 
 # %% ../nbs/75_estimators.ipynb #18faec21
 def divergences(
     counts: np.ndarray,  # (bins,) of values away from 0
     levels: int,  # of the quantizer over these bins
-) -> tuple:  # (bins kept, from `levels` on; their KL divergence in nats, inf where Q leaves out a part of P)
+) -> tuple:  # (bins kept, from `levels` on; their KL divergence in nats, inf where Q lacks P)
     "KL divergence for every number of bins kept (Migacz, 2017)."
     c, xlogx = counts.astype(np.float64), lambda v: v * np.log(np.maximum(v, 1))
-    run = [np.append(0, np.cumsum(v)) for v in (c, c > 0, xlogx(c))]  # mass, filled bins, c log c of the first i
+    run = [np.append(0, np.cumsum(v)) for v in (c, c > 0, xlogx(c))]  # mass, filled bins, c log c
     N, kept, kl = c.sum(), np.arange(min(levels, len(c)), len(c) + 1), []
     for i in kept:
         first = -(-np.arange(levels + 1) * i // levels)  # first bin of each level, and the end
@@ -340,8 +372,9 @@ def divergences(
         rest, last = N - run[0][i], c[i - 1]
         logq = np.log(np.maximum(S, 1) / np.maximum(n, 1))
         cross = S @ logq + rest * logq[-1]
-        own = run[2][i] - xlogx(last) + xlogx(last + rest)
-        kl.append(np.inf if rest and not last else (own - cross) / N + np.log(max(run[0][i], 1) / N))
+        of_p = run[2][i] - xlogx(last) + xlogx(last + rest)
+        kept_share = np.log(max(run[0][i], 1) / N)
+        kl.append(np.inf if rest and not last else (of_p - cross) / N + kept_share)
     return kept, np.array(kl)
 
 # %% ../nbs/75_estimators.ipynb #de6739b5
@@ -358,12 +391,20 @@ def entropy_range(
     return (-T if h.low < 0 else 0.), T
 
 # %% ../nbs/75_estimators.ipynb #a873994a
-Estimator = Literal['minmax', 'mean-extremes', 'aciq-gauss', 'aciq-laplace', 'percentile', 'mse', 'entropy']
+Estimator = Literal['minmax', 'mean-extremes', 'aciq-gauss', 'aciq-laplace',
+                    'percentile', 'mse', 'entropy']
 
-_KEEP = {'aciq-laplace': lambda s: Histogram() if s.fn else Histogram(s.low, s.high) if s.low < 0 else None,
+def _for_laplace(s):
+    return Histogram() if s.fn else Histogram(s.low, s.high) if s.low < 0 else None
+
+def _for_entropy(s):  # of |x| where there are values below 0
+    reach = max(s.high, -s.low)
+    return Histogram(0., s.high) if s.low >= 0 else Histogram(-reach, reach, 2 * BINS)
+
+_KEEP = {'aciq-laplace': _for_laplace,
          'percentile': lambda s: Histogram(s.low, s.high),
          'mse': lambda s: Histogram(s.low, s.high),
-         'entropy': lambda s: Histogram(0., s.high) if s.low >= 0 else Histogram(-max(s.high, -s.low), max(s.high, -s.low), 2 * BINS)}
+         'entropy': _for_entropy}
 
 # %% ../nbs/75_estimators.ipynb #bffd1f53
 def _rectifies(fn):
@@ -380,8 +421,8 @@ def _bell(s, kept, law):
 def _aciq(s, bell, bits, law):
     "ACIQ's range of a site for a bell, before it is cut to min/max."
     if bell is None or not bell[1]: return s.low, s.high
-    if s.fn is None or _rectifies(s.fn): return aciq_range(*bell, bits, law, s.fn is not None or s.low >= 0)
-    return mse_range(pushed(s.fn, *bell, law), bits)
+    if s.fn is not None and not _rectifies(s.fn): return mse_range(pushed(s.fn, *bell, law), bits)
+    return aciq_range(*bell, bits, law, rectified=s.fn is not None or s.low >= 0)
 
 # %% ../nbs/75_estimators.ipynb #bb2cd532
 _RANGE = {'minmax': lambda s, kept, bits, p: (s.low, s.high),
@@ -395,7 +436,9 @@ _RANGE = {'minmax': lambda s, kept, bits, p: (s.low, s.high),
 # %% ../nbs/75_estimators.ipynb #43f53744
 def check_estimator(name: str) -> str:
     "The estimator if it exists. Raises `InputError` otherwise."
-    if name == 'ema': raise InputError("estimator='ema' is now called mean-extremes: the mean of the images' extremes")
+    if name == 'ema':
+        raise InputError("estimator='ema' is now called mean-extremes: "
+                         "the mean of the images' extremes")
     if name not in get_args(Estimator):
         raise InputError(f'estimator={name!r} is unknown; use {", ".join(get_args(Estimator))}')
     return name
@@ -403,13 +446,15 @@ def check_estimator(name: str) -> str:
 # %% ../nbs/75_estimators.ipynb #808fc417
 def check_percentile(percentile: float) -> float:
     "The percentile if it is above 50, up to 100. Raises `InputError` otherwise."
-    if isinstance(percentile, bool) or not 50 < percentile <= 100: raise InputError(f'percentile={percentile} cannot be used; give a number above 50, up to 100')
+    if isinstance(percentile, bool) or not 50 < percentile <= 100:
+        raise InputError(f'percentile={percentile} cannot be used; '
+                         'give a number above 50, up to 100')
     return float(percentile)
 
 # %% ../nbs/75_estimators.ipynb #68b16eca
 @dataclass(frozen=True, eq=False)
 class Observation:
-    "What an estimator keeps of the chosen images: ranges for any number of bits follow without another pass."
+    "What an estimator keeps of the chosen images: enough for ranges of any number of bits."
     estimator: str  # its name
     observed: Ranges  # min/max of the chosen images
     sites: list  # of `Site`, in call order
@@ -417,7 +462,7 @@ class Observation:
 
     @cached_property
     def bells(self):
-        "Per site mean and spread of the bell that ACIQ takes it for, or None; None for other estimators."
+        "Per site, mean and spread of the bell that ACIQ takes it for, or None."
         if not self.estimator.startswith('aciq-'): return None
         return [_bell(s, kept, self.estimator[5:]) for s, kept in zip(self.sites, self.kept)]
 
@@ -426,23 +471,28 @@ class Observation:
         percentile: float = 99.9,  # of `percentile`: above 50, up to 100
     ) -> Ranges:
         "The range of every site."
-        o, each, percentile = self.observed, per_site(bits, len(self.sites)), check_percentile(percentile)
-        found = [_RANGE[self.estimator](s, kept, n, percentile) for s, kept, n in zip(self.sites, self.bells or self.kept, each)]
+        o, each, p = self.observed, per_site(bits, len(self.sites)), check_percentile(percentile)
+        known, find = self.bells or self.kept, _RANGE[self.estimator]
+        found = [find(s, kept, n, p) for s, kept, n in zip(self.sites, known, each)]
         low, high = np.array(found, np.float32).T  # (sites,) each
         alpha, beta = np.clip(low, o.alpha, 0), np.clip(high, 0, o.beta)
         empty = alpha == beta
-        return replace(o, alpha=np.where(empty, o.alpha, alpha), beta=np.where(empty, o.beta, beta), estimator=self.estimator)
+        alpha, beta = np.where(empty, o.alpha, alpha), np.where(empty, o.beta, beta)
+        return replace(o, alpha=alpha, beta=beta, estimator=self.estimator)
 
     def __repr__(self):
-        first = next((h for h in self.kept if h is not None), 'no pass')
-        return f'Observation({self.estimator}: {len(self.sites)} {self.observed.kind} sites, {first})'
+        first, kind = next((h for h in self.kept if h is not None), 'no pass'), self.observed.kind
+        return f'Observation({self.estimator}: {len(self.sites)} {kind} sites, {first})'
 
 # %% ../nbs/75_estimators.ipynb #b8f83ccf
 def _own_chosen(batches, index):
     "The images at `index`, ascending, from a user's own batches."
     for b in loader_batches(batches):
         at = np.flatnonzero(np.isin(b.index, index))
-        if len(at): yield replace(b, index=b.index[at], names=[b.names[i] for i in at], digests=[b.digests[i] for i in at], images=b.images[at], labels=None)
+        if len(at):
+            names, digests = ([v[i] for i in at] for v in (b.names, b.digests))
+            yield replace(b, index=b.index[at], names=names, digests=digests,
+                          images=b.images[at], labels=None)
         if b.index.max(initial=-1) >= index[-1]: return
 
 # %% ../nbs/75_estimators.ipynb #63e52fa3
@@ -450,11 +500,17 @@ def _checked(batches, table, rows):
     "The batches, as long as they hold the images of these rows."
     want = dict(zip(table.index[rows].tolist(), table.digests.take(rows).to_pylist()))
     for b in batches:
-        for _, name, reason in b.unreadable: raise InputError(f'image {name} cannot be decoded any more ({reason}); repair it, or select again')
+        for _, name, reason in b.unreadable:
+            raise InputError(f'image {name} cannot be decoded any more ({reason}); '
+                             'repair it, or select again')
         for i, name, digest in zip(b.index.tolist(), b.names, b.digests):
-            if want.pop(i) != digest: raise InputError(f'image {name} is not the one that the table has at position {i}; give the pool of the table')
+            if want.pop(i) != digest:
+                raise InputError(f'image {name} is not the one that the table has at position {i}; '
+                                 'give the pool of the table')
         yield b
-    if want: raise InputError(f'{len(want)} of {len(rows)} chosen images did not come, the first at position {next(iter(want))}; give the pool of the table')
+    if want:
+        raise InputError(f'{len(want)} of {len(rows)} chosen images did not come, the first at '
+                         f'position {next(iter(want))}; give the pool of the table')
 
 # %% ../nbs/75_estimators.ipynb #8edef19f
 def _chosen_batches(net, table, rows, pool, batch_size, workers):
@@ -462,20 +518,24 @@ def _chosen_batches(net, table, rows, pool, batch_size, workers):
     index = table.index[rows]
     if hasattr(pool, 'column_names'): pool = open_pool(pool)
     if not isinstance(pool, Pool): return _checked(_own_chosen(pool, index), table, rows)
-    if index[-1] >= len(pool): raise InputError(f'{pool.source} holds {len(pool)} images, the selection has one at position {index[-1]}; give the pool of the table')
+    if index[-1] >= len(pool):
+        raise InputError(f'{pool.source} holds {len(pool)} images, the selection has one at '
+                         f'position {index[-1]}; give the pool of the table')
     return _checked(load_batches(pool, net.preprocess, index, batch_size, workers), table, rows)
 
 # %% ../nbs/75_estimators.ipynb #0092f3f1
 @contextmanager
 def _input_hooks(module, sites, fn):
-    "Inside, `fn(k, x)` gets what comes into the activation function of site k, before it can be overwritten."
+    "Inside, `fn(k, x)` gets the input of the activation function of site k before it runs."
     at, calls = {s: k for k, s in enumerate(sites)}, {}
     def visit(name, args):
         calls[name] = n = calls.get(name, 0) + 1
         fn(at[name if n == 1 else f'{name}:{n}'], args[0])
     names = {s.split(':')[0] for s in sites}
     handles = [module.register_forward_pre_hook(lambda m, args: calls.clear())]
-    handles += [m.register_forward_pre_hook(lambda m, args, name=name: visit(name, args)) for name, m in module.named_modules() if name in names]
+    for name, m in module.named_modules():
+        if name not in names: continue
+        handles.append(m.register_forward_pre_hook(lambda m, args, name=name: visit(name, args)))
     try: yield
     finally:
         for h in handles: h.remove()
@@ -484,23 +544,29 @@ def _input_hooks(module, sites, fn):
 def _reads_inputs(estimator, site): return estimator == 'aciq-laplace' and site.fn is not None
 
 def _watch(net, table, batches, sites, kept, estimator):
-    "Send the batches through the network and record every site, or what comes into its activation function."
-    device = next((p.device for p in net.module.parameters()), torch.device('cpu'))
+    "Send the batches through the network; record every site, or its activation function's input."
+    device = _device(net.module)
     inputs = [_reads_inputs(estimator, s) for s in sites]
     def record(k, x):
         if kept[k] is not None and not inputs[k]: kept[k].add(x.clamp(sites[k].low, sites[k].high))
     def record_input(k, x):
         if inputs[k]: kept[k].add(x)
     first, batches = first_of(batches)
-    with inference(net.module), layout(net.module, first.images[:2].to(device)) as fmt, SiteHooks(net.module, table.kind, record, table.sites), \
-            _input_hooks(net.module, table.sites if any(inputs) else [], record_input):
+    before = _input_hooks(net.module, table.sites if any(inputs) else [], record_input)
+    example = first.images[:2].to(device)
+    with (inference(net.module), layout(net.module, example) as fmt, before,
+          SiteHooks(net.module, table.kind, record, table.sites)):
         for b in batches: net.module(b.images.to(device).contiguous(memory_format=fmt))
 
 # %% ../nbs/75_estimators.ipynb #fb18d663
 def _own(net, table):
     "The network, if the table is of its weights."
     net = as_network(net)
-    if net.hash != table.meta['weights']: raise InputError(f'the table is of {table.meta["network"]} with weights {table.meta["weights"][:12]}, the network has {net.hash[:12]}; make its own table (with BatchNorm folded in both, or in neither)')
+    weights = table.meta['weights']
+    if net.hash != weights:
+        raise InputError(f'the table is of {table.meta["network"]} with weights {weights[:12]}, '
+                         f'the network has {net.hash[:12]}; make its own table '
+                         '(with BatchNorm folded in both, or in neither)')
     return net
 
 def observe(
@@ -509,7 +575,7 @@ def observe(
     selection: Selection = None,  # chosen from this table; the whole pool when None
     estimator: Estimator = 'minmax',
     *,
-    pool=None,  # of the table: a `Pool`, a Hugging Face dataset, or the same batches again; minmax, mean-extremes and aciq-gauss need none
+    pool=None,  # of the table, or the same batches; minmax, mean-extremes and aciq-gauss need none
     batch_size: int = 32,  # images per forward pass (an iterable brings its own)
     workers: int = 0,  # decoding processes
 ) -> Observation:
@@ -518,8 +584,11 @@ def observe(
     keep, sites = _KEEP.get(check_estimator(estimator)), site_facts(table, selection, net.module)
     kept = [keep and keep(s) for s in sites]
     if keep:
-        if pool is None: raise InputError(f'estimator={estimator!r} reads the chosen images again; give pool, or use {", ".join(e for e in _RANGE if e not in _KEEP)}')
-        _watch(net, table, _chosen_batches(net, table, rows, pool, batch_size, workers), sites, kept, estimator)
+        if pool is None:
+            raise InputError(f'estimator={estimator!r} reads the chosen images again; give pool, '
+                             f'or use {", ".join(e for e in _RANGE if e not in _KEEP)}')
+        batches = _chosen_batches(net, table, rows, pool, batch_size, workers)
+        _watch(net, table, batches, sites, kept, estimator)
     return Observation(estimator, table_ranges(table, selection), sites, kept)
 
 # %% ../nbs/75_estimators.ipynb #90c4794e
@@ -530,35 +599,39 @@ def estimate_ranges(
     estimator: Estimator,
     bits: int,  # of the activations, 2 to 16
     *,
-    pool=None,  # of the table; minmax, mean-extremes and aciq-gauss with float inputs need none
+    pool=None,  # of the table; none needed for minmax, mean-extremes, aciq-gauss with float inputs
     percentile: float = 99.9,  # of `percentile`: above 50, up to 100
     batch_size: int = 32,  # images per forward pass
     workers: int = 0,  # decoding processes
-    settings: QuantizationSettings = QuantizationSettings(),  # edge bits and inputs; bias correction counts for quantized inputs
+    settings: QuantizationSettings = QuantizationSettings(),  # of the weights: for quantized inputs
     w_bits: int = None,  # of the weights, for quantized inputs; as the activations when None
 ) -> Ranges:
     "The range of every site, as one estimator sees the chosen images."
     each = site_bits(table, bits, settings)
     check_percentile(percentile)
-    if settings.inputs == 'float': return observe(net, table, selection, estimator, pool=pool, batch_size=batch_size, workers=workers).ranges(each, percentile)
+    if settings.inputs == 'float':
+        options = dict(pool=pool, batch_size=batch_size, workers=workers)
+        return observe(net, table, selection, estimator, **options).ranges(each, percentile)
     net, rows = _own(net, table), chosen_rows(table, selection)
     check_estimator(estimator)
     if pool is None: raise InputError("inputs='quantized' reads the chosen images again; give pool")
     images = [b.images for b in _chosen_batches(net, table, rows, pool, batch_size, workers)]
-    return _one_by_one(net, table, images, estimator, each, percentile, bits if w_bits is None else w_bits, settings)
+    w_bits = bits if w_bits is None else w_bits
+    return _one_by_one(net, table, images, estimator, each, percentile, w_bits, settings)
 
 # %% ../nbs/75_estimators.ipynb #2c8fe6de
 class _Stop(Exception): "Ends a forward pass at a site."
 
 def _up_to(module, table, k, quantizers, batches, record, inputs=False):
-    "Send batches as far as site k, quantize the sites before it, and record what arrives there, or at its activation function."
+    "Send batches as far as site k, quantize the sites before it, and record what arrives there."
     def visit(j, x):
         if j < k: return quantizers[j](0, x)
         if not inputs: record(x)
         raise _Stop
     def enter(j, x):
         if j == k: record(x)
-    with SiteHooks(module, table.kind, visit, table.sites), _input_hooks(module, table.sites if inputs else [], enter):
+    before = _input_hooks(module, table.sites if inputs else [], enter)
+    with SiteHooks(module, table.kind, visit, table.sites), before:
         for x in batches:
             try: module(x)
             except _Stop: pass
@@ -571,19 +644,23 @@ def _observe_at(table, k, estimator, up_to, fn):
     site, = _facts(np.concatenate(parts)[:, None], [fn])  # of (n, 1, 4)
     keep, inputs = _KEEP.get(estimator), _reads_inputs(estimator, site)
     kept = keep and keep(site)
-    if kept is not None: up_to(lambda x: kept.add(x if inputs else x.clamp(site.low, site.high)), inputs)
+    within = lambda x: x if inputs else x.clamp(site.low, site.high)
+    if kept is not None: up_to(lambda x: kept.add(within(x)), inputs)
     ends = [np.array([v], np.float32) for v in (min(site.low, 0), max(site.high, 0))]
     return Observation(estimator, Ranges(table.sites[k:k + 1], table.kind, *ends), [site], [kept])
 
 # %% ../nbs/75_estimators.ipynb #769c7b8a
 def _one_by_one(net, table, images, estimator, each, percentile, w_bits, settings):
     "Ranges site by site, each with the weights and the sites before it quantized."
-    device, found, quantizers = next((p.device for p in net.module.parameters()), torch.device('cpu')), [], []
+    device, found, quantizers = _device(net.module), [], []
     functions = site_functions(net.module, table.kind, table.sites)
-    with inference(net.module), layout(net.module, images[0][:2].to(device)) as fmt, swapped(network_weights(net, w_bits, settings, images[0][:2])):
+    weights = swapped(network_weights(net, w_bits, settings, images[0][:2]))
+    with inference(net.module), layout(net.module, images[0][:2].to(device)) as fmt, weights:
         batches = [x.to(device).contiguous(memory_format=fmt) for x in images]
         for k, bits in enumerate(each):
-            up_to = lambda record, inputs=False: _up_to(net.module, table, k, quantizers, batches, record, inputs)
-            found.append(_observe_at(table, k, estimator, up_to, functions[k]).ranges(bits, percentile))
+            up_to = lambda *record: _up_to(net.module, table, k, quantizers, batches, *record)
+            seen = _observe_at(table, k, estimator, up_to, functions[k])
+            found.append(seen.ranges(bits, percentile))
             quantizers.append(activation_quantizer(found[-1], bits))
-    return replace(found[0], sites=table.sites, alpha=np.concatenate([r.alpha for r in found]), beta=np.concatenate([r.beta for r in found]))
+    alpha, beta = np.concatenate([r.alpha for r in found]), np.concatenate([r.beta for r in found])
+    return replace(found[0], sites=table.sites, alpha=alpha, beta=beta)
