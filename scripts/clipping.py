@@ -18,7 +18,9 @@ from experiments import CIFAR, MENET, ROOT, Case
 from selectq.calibration import network_weights, quantized
 from selectq.clustering import SelectQSettings
 from selectq.crafting import CraftSettings, craft, start_pixels
-from selectq.data import Preprocess, limit_pool, load_batches, open_pool, read_classes
+from selectq.data import limit_pool, open_pool, read_classes
+from selectq.batches import load_batches
+from selectq.images import Preprocess
 from selectq.evaluation import standard_error
 from selectq.matching import match, outlook
 from selectq.models import Network

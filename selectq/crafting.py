@@ -17,7 +17,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .calibration import Ranges
-from .data import FolderPool, Preprocess, load_batches
+from .data import FolderPool
+from .batches import load_batches
+from .images import Preprocess
 from .files import InputError, write_json
 from .models import as_network
 from .outputs import _differentiable

@@ -21,7 +21,8 @@ from torch import nn
 
 from .calibration import (QuantizationSettings, Ranges, activation_quantizer, per_site,
                                  network_weights, site_bits, swapped, table_ranges)
-from .data import InputError, Pool, load_batches, open_pool
+from .data import InputError, Pool, open_pool
+from .batches import load_batches
 from .models import as_network
 from .quantizer import scale_offset
 from .ranking import Selection, check_selection

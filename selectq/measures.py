@@ -14,7 +14,7 @@ import pandas as pd
 
 from .clustering import cluster
 from .files import InputError
-from .plots import mean_percentiles
+from .looks import mean_percentiles
 from .ranking import check_selection, score_images
 from .studies import Recipe, choose
 from .table import StatisticsTable

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from .calibration import Ranges
-from .data import load_batches, open_pool
+from .data import open_pool
+from .batches import load_batches
 from .estimators import Estimator, check_percentile, observe, squared_error
 from .files import InputError, write_json
 from .models import as_network
