@@ -227,7 +227,7 @@ def _bits(values):
 # %% ../nbs/90_cli.ipynb #773a3ced
 def _say_float(meta):
     "Print which tensors and weights a network keeps in float, if any."
-    from selectq.sites import float_line
+    from selectq.table import float_line
     left = dict(tensors=[], layers=[]) | (meta.get('float') or {})
     if any(left.values()) and not any((line := float_line(left)) in said for said in _said):
         print(f'left in float: {line}')
