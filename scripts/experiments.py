@@ -21,7 +21,7 @@ from selectq.measures import (measure_dead, measure_looks, measure_positions, me
                               measure_width, random_widths)
 from selectq.models import Network, load_network
 from selectq.paper import experiment_recipes, experiment_settings
-from selectq.plots import image_looks
+from selectq.looks import image_looks
 from selectq.statistics import noise_statistics
 from selectq.studies import Recipe, choose, given_recipe, measure_study, run_study
 from selectq.table import StatisticsTable
