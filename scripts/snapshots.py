@@ -18,7 +18,8 @@ from selectq.clustering import SelectQSettings, cluster
 from selectq.data import open_pool, read_classes
 from selectq.batches import load_batches
 from selectq.models import load_network
-from selectq.plots import activation_histograms, centroid_paths, class_shares, range_correlations
+from selectq.paths import centroid_paths
+from selectq.snapshots import activation_histograms, class_shares, range_correlations
 from selectq.sites import find_sites
 from selectq.table import STATISTICS
 from selectq.traversal import collect

@@ -209,7 +209,7 @@ def make_target(
     return replace(target, error=miss_errors(seen, best, bits), influence=influence)
 
 # %% ../nbs/77_targets.ipynb #3ddc1d49
-_SAME = ('minmax', 'mean-extremes', 'aciq-gauss', 'percentile')  # of what `mse` keeps
+_SAME = ('minmax', 'mean-extremes', 'percentile')  # of what `mse` keeps
 _FEW = 16  # images for influences: they take three passes for each site
 
 def _observe(net, table, rows, pool, batch_size, estimator):

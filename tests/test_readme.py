@@ -1,0 +1,53 @@
+"""The figures in README.md are those of the result files."""
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NAMES = {"ResNet-20": "resnet20_cifar10", "SE-ResNet-20": "seresnet20_cifar10",
+         "MobileNetV2, small": "mobilenetv2_cifar10", "MENet-128": "menet128_8x1_g4"}
+
+
+def rows(columns):
+    """The rows of the tables with so many columns that begin with a network."""
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in README.splitlines()
+             if line.startswith("|")]
+    return [c for c in cells if c[0] in NAMES and c[1].startswith("W") and len(c) == columns]
+
+
+def words(values):
+    """Mean and spread; no spread where all sets gave the same."""
+    mean = f"{values.mean():.1f}"
+    return mean if values.nunique() == 1 else f"{mean} ± {values.std():.1f}"
+
+
+def test_sets_that_clip():
+    """The table of matched and crafted images."""
+    results = pd.read_csv(ROOT / "results/clipping.csv")
+    results = results[(results.rule != "mean") & results.objective.isin(["influence", None])
+                      | results.objective.isna() & (results.rule != "mean")]
+    found = [c for c in rows(6) if "±" not in "".join(c) and c[1] in ("W3A3", "W5A5")]
+    found = [c for c in found if float(c[5]) < 80]
+    assert len(found) == 4
+    for network, bits, *figures in found:
+        part = results[results.network == NAMES[network]]
+        sets = part.strategy + " " + part.n.map("{:g}".format)
+        means = [part.top1[sets == s].mean() for s in ("random 10", "match 10", "craft 8")]
+        target = part[(part.strategy == "range") & (part.ranges == "mse")]
+        assert set(target.w_bits) == {int(bits[1])}
+        assert figures == [f"{v:.1f}" for v in (*means, target.top1.iloc[0])]
+
+
+@pytest.mark.parametrize("row", [c for c in rows(6) if "±" in c[3]], ids=lambda c: " ".join(c[:2]))
+def test_selectq_beside_random(row):
+    """The table of SelectQ: fifty random sets, five traversals."""
+    results = pd.read_csv(ROOT / "results/fig2.csv")
+    part = results[results.network == NAMES[row[0]]]
+    at = part[part.w_bits == int(row[1][1])]
+    groups = [at[at.strategy == "balanced"], at[at["update"] == "additive"],
+              at[at["update"] == "shift"]]
+    assert [len(g) for g in groups] == [50, 5, 5]
+    full = part[part.strategy == "float"].top1.iloc[0]
+    assert row[2:] == [f"{full:.1f}", *(words(g.top1) for g in groups)]
