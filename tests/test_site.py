@@ -197,10 +197,10 @@ def test_entry_of_a_function(monkeypatch):
     found = rows(text)
     assert text.startswith("---\n\n[source](https://github.com/") and "### collect\n" in text
     assert re.search(r"selectq/traversal\.py#L\d+\)", text)
-    assert {"`net`", "`pool`", "`kind`", "`out`", "`**settings`"} <= set(found)
+    assert {"`net`", "`pool`", "`kind`", "`out`", "`settings`", "`**changes`"} <= set(found)
     assert found["`net`"][1] == "required" and found["`out`"][1] == "`None`"
     assert "`'activation'` or " in found["`kind`"][0]
-    assert "batch_size" in found["`**settings`"][2]  # of the settings, not of the result
+    assert "batch_size" in found["`**changes`"][2]  # of the settings, not of the result
     assert re.search(r"^\*\*Returns\*\* `StatisticsTable`", text, re.MULTILINE)
     assert "batch_size" not in text.split("**Returns**")[1]
 
