@@ -67,14 +67,16 @@ def score_text(
         *_site_lines(s), '', *_image_lines(s), '', 'how many images: predicted error',
         sizes.rename(columns=columns).to_string(index=False, float_format='%.4g')])
 
-# %% ../nbs/89_score_command.ipynb #dd9ce996
+# %% ../nbs/89_score_command.ipynb #846d349d
 def plot_score(
     score,  # a `SetScore`
 ):  # Axes (2,)
     "Is the set better than random ones, and is its size right?"
+    import numpy as np
     from selectq.plots import INK, panels
     s, axs = score, panels(None, 2)
-    axs[0].hist(s.random, 20, color='.75')
+    ends = [f([s.cost, s.target_cost, f(s.random)]) for f in (min, max)]
+    axs[0].hist(s.random, np.linspace(*ends, 25), color='.75')
     axs[0].axvline(s.cost, color='#D55E00', label='this set')
     axs[0].axvline(s.target_cost, color=INK, ls='--', lw=1, label='target')
     axs[0].set(xlabel='predicted error', ylabel='random sets')
@@ -195,9 +197,9 @@ def _print_scores(found, target):
     if target is None:
         print('No --target: compared with the mean extremes of the table, a rough guide.\n')
     if len(found) > 1:
-        print(f'{"set":46} {"images":>6} {"predicted error":>16} {"better than":>9}')
+        print(f'{"set":44} {"images":>6} {"predicted error":>16} {"better than":>9}')
         for s in found:
-            print(f'{_short(s.images.name, 46):46} {len(s.images):6,} {s.cost:16.4g} '
+            print(f'{_short(s.images.name, 44):44} {len(s.images):6,} {s.cost:16.4g} '
                   f'{s.better_than:9.0f} %')
         print()
     print('\n\n'.join(score_text(s) for s in found))
