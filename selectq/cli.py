@@ -22,6 +22,7 @@ from .options import Order, Percentile, PoolArg, ScoreSites, Seed, Shuffle, Site
 from .options import StatsArg, TBatch, Unreadable, Update, ValArg, Weights, Workers
 from .options import _Spread, _argument, _in_options, _notices, _option
 from .report import _Plan, _facts, _refuse, _run, _say_float, _show, _write_results
+from .score_command import score
 
 # %% ../nbs/90_cli.ipynb #c3e905c6
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None,
@@ -151,6 +152,9 @@ def info(table: StatsArg,
     "One page about a statistics table: images, ranges, extremes, provenance."
     from selectq.info import table_info
     print(table_info(table, extreme))
+
+# %% ../nbs/90_cli.ipynb #5c0re002
+app.command()(score)
 
 # %% ../nbs/90_cli.ipynb #e222ae63
 Rule = Annotated[str, _option(help="How the tool puts the images' extremes together: joint, mean, "
