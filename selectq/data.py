@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIGITS_PREPROCESS', 'EXTENSIONS', 'Pool', 'DigitsPool', 'FolderPool', 'ParquetPool', 'TarPool', 'DatasetPool',
-           'read_classes', 'open_pool', 'PartPool', 'limit_pool', 'shared_images']
+           'read_classes', 'open_pool', 'limit_pool', 'shared_images']
 
 # %% ../nbs/05_data.ipynb #bfbe5340
 import hashlib, io, json, os, tarfile

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['scored_sites', 'score_images', 'Selection', 'check_n', 'make_selection', 'select', 'select_random',
-           'select_one_per_class', 'save_selection', 'check_selection', 'load_selection']
+           'select_one_per_class', 'save_selection', 'load_selection']
 
 # %% ../nbs/60_ranking.ipynb #c3e122f7
 import json, operator

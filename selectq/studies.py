@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Strategy', 'NUMERICS', 'KNOBS', 'KEY', 'ROW', 'select_balanced', 'Recipe', 'given_recipe', 'choose', 'numerics_of',
-           'hardware', 'method_name', 'read_rows', 'read_study', 'StudySettings', 'run_study', 'measure_study']
+           'method_name', 'read_study', 'StudySettings', 'run_study', 'measure_study']
 
 # %% ../nbs/86_studies.ipynb #da696ad7
 import hashlib, os, platform, time
