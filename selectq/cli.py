@@ -299,7 +299,7 @@ def evaluate(model: ModelArg, val: ValArg, stats: Annotated[str, _option(help='F
     _show(results, settings)
     _say_float(table.meta)
 
-# %% ../nbs/90_cli.ipynb #cac5ee97
+# %% ../nbs/90_cli.ipynb #5f5ce8cb
 @app.command(cls=_Spread)
 def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bits = ['8', '6', '4'],
         random_seeds: Annotated[int, _option(help='Random selections of the same size to compare '
@@ -307,7 +307,7 @@ def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bit
         out: Annotated[str, _option(help='Folder for the report.')] = 'report',
         both_readings: Annotated[bool, _option('--both-readings', help="Also the text's reading: "
                                                                        "shift, lowest.")] = False,
-        strategies: Strategies = ['random', 'selectq'],
+        strategies: Strategies = ['selectq', 'random'],
         ranges: Estimators = ['minmax'], percentile: Percentile = 99.9,
         fold_batchnorm: Fold = False,
         correct_bias: CorrectBias = False, edge_bits: EdgeBits = None, inputs: Inputs = 'float',

@@ -16,7 +16,7 @@ from .options import _said
 # %% ../nbs/89_report.ipynb #f554c03d
 def _refuse(message): raise InputError(message)
 
-# %% ../nbs/89_report.ipynb #efe77ec0
+# %% ../nbs/89_report.ipynb #afa565b4
 # draws, and made images, which are a folder
 _NOT_SAVED = ('random', 'balanced', 'one-per-class', 'craft', 'zeroq', 'dsg', 'noise')
 
@@ -30,7 +30,13 @@ class _Plan:
     kind: str = 'activation'  # of the sites
     estimators: tuple = ('minmax',)
     folded: bool = False  # BatchNorm
-    strategies: tuple = ('random', 'selectq')
+    strategies: tuple = ('selectq', 'random')
+
+    def comparison(self):
+        "The same for the engine."
+        from selectq.comparison import Comparison
+        return Comparison(tuple(self.strategies), (self.n,), tuple(self.pairs), self.estimators,
+                          self.random_seeds, 1, self.kind, tuple(self.readings))
 
     def names(self):
         "The files that the run writes, beside run.json and stats/."
@@ -152,24 +158,22 @@ def _check_sites(net, plan):
                          meta=dict(types=getattr(hooks, 'types', None)))
     for reading in plan.readings: scored_sites(at, reading.score_sites)
 
-# %% ../nbs/89_report.ipynb #a4dbb6ba
+# %% ../nbs/89_report.ipynb #c089288e
 def _check_run(net, pool, val, plan, options):
     "Refuse what would fail after the traversal."
     from selectq.data import shared_images
     from selectq.estimators import check_estimator
     from selectq.evaluation import check_labels
-    from selectq.ranking import check_n
+    from selectq.comparison import check_comparison
+    if plan.random_seeds < 0:
+        _refuse(f'random_seeds={plan.random_seeds} is negative; give 0 or more')
     check_labels(val, net.module), [check_estimator(e) for e in plan.estimators]
     _check_sites(net, plan)
-    check_n(plan.n, pool)
-    if pool.labels is None and {'balanced', 'one-per-class'} & {*plan.strategies}:
-        _refuse(f'{pool.source} has no labels, so no classes; use random')
+    check_comparison(net, pool, plan.comparison())
     most = max(r.centroids for r in plan.readings) if 'selectq' in plan.strategies else 0
     if most > len(pool):
         _refuse(f'centroids={most} but the pool holds {len(pool)} images; lower centroids or add '
                 'images')
-    if plan.random_seeds < 0:
-        _refuse(f'random_seeds={plan.random_seeds} is negative; give 0 or more')
     if not options.allow_leak and (shared := shared_images(pool, val)):
         _refuse(f'{len(shared)} images are both in {pool.source} and in {val.source} (first: '
                 f'{shared[0][1]}): a leak; '
@@ -209,15 +213,14 @@ def _selections(net, pool, table, plan, what, out):
             how = How(target=comparison_target(net, table, pool, what, more, out / 'targets'))
         yield name, choose_images(table, s, plan.n, seed, how)
 
-# %% ../nbs/89_report.ipynb #cb40de04
+# %% ../nbs/89_report.ipynb #a392ae89
 def _run(net, pool, val, out, plan, **options):
     "Statistics, selections, evaluation; writes stats/ and the files of the plan into out."
     from selectq import evaluation, ranking
-    from selectq.comparison import Comparison, compare_strategies
+    from selectq.comparison import compare_strategies
     from selectq.evaluation import COLUMNS
     from selectq.plots import plot_comparison
-    what = Comparison(tuple(plan.strategies), (plan.n,), tuple(plan.pairs), plan.estimators,
-                      plan.random_seeds, 1, plan.kind, tuple(plan.readings))
+    what = plan.comparison()
     o = evaluation.EvaluationSettings(pool=pool, checkpoint=out / 'results.partial.json', **options)
     _check_run(net, pool, val, plan, o)
     settings = _settings_of(plan, o)
