@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Rule', 'StatsOption', 'main', 'stats', 'info', 'select', 'target', 'craft', 'evaluate', 'run', 'paper', 'demo']
 
-# %% ../nbs/90_cli.ipynb #1fdafea7
+# %% ../nbs/90_cli.ipynb #f6c962af
 import hashlib, json, os, re, sys, warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,6 +15,8 @@ from typing import Annotated, List, Optional
 import typer
 from typer.core import TyperCommand
 
+from .compare_command import compare
+from .generate_command import generate
 from .options import BatchSize, Bits, Centroids, Classes, CorrectBias, Device, Distance
 from .options import EdgeBits, Estimators, FastDecode, Fold, Gamma, Granularity
 from .options import Initialisation, Inputs, LambdaMax, LambdaMin, Leak, ModelArg, Number
@@ -411,6 +413,10 @@ def demo(out: Annotated[str, _option(help='Folder for the report.')] = 'selectq-
     _run(_network('digits', None, 'cpu'), _pool('digits', 'train', None),
          _pool('digits', 'val', None), Path(out), plan,
          batch_size=100)
+
+# %% ../nbs/90_cli.ipynb #4d5164b9
+app.command(cls=_Spread)(compare)
+app.command()(generate)
 
 # %% ../nbs/90_cli.ipynb #71e7975d
 if __name__ == '__main__' and '__file__' in globals(): _main()  # as a script, not in a notebook

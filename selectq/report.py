@@ -158,10 +158,17 @@ def _check_sites(net, plan):
                          meta=dict(types=getattr(hooks, 'types', None)))
     for reading in plan.readings: scored_sites(at, reading.score_sites)
 
-# %% ../nbs/89_report.ipynb #c089288e
+# %% ../nbs/89_report.ipynb #f77d076e
+def _check_leak(pool, val):
+    "Refuse validation images that are in the pool."
+    from selectq.data import shared_images
+    if not (shared := shared_images(pool, val)): return
+    _refuse(f'{len(shared)} images are both in {pool.source} and in {val.source} (first: '
+            f'{shared[0][1]}): a leak; take them out of one, or pass allow_leak=True')
+
+# %% ../nbs/89_report.ipynb #e1a1ea1a
 def _check_run(net, pool, val, plan, options):
     "Refuse what would fail after the traversal."
-    from selectq.data import shared_images
     from selectq.estimators import check_estimator
     from selectq.evaluation import check_labels
     from selectq.comparison import check_comparison
@@ -174,10 +181,7 @@ def _check_run(net, pool, val, plan, options):
     if most > len(pool):
         _refuse(f'centroids={most} but the pool holds {len(pool)} images; lower centroids or add '
                 'images')
-    if not options.allow_leak and (shared := shared_images(pool, val)):
-        _refuse(f'{len(shared)} images are both in {pool.source} and in {val.source} (first: '
-                f'{shared[0][1]}): a leak; '
-                'take them out of one, or pass allow_leak=True')
+    if not options.allow_leak: _check_leak(pool, val)
 
 # %% ../nbs/89_report.ipynb #eae6d1c4
 def _table(net, pool, plan, out, options):
