@@ -5,14 +5,18 @@
 # %% auto #0
 __all__ = ['peak_megabytes', 'run_alone']
 
-# %% ../nbs/87_alone.ipynb #fc5b8c36
+# %% ../nbs/87_alone.ipynb #42eb93a9
 import multiprocessing, sys, time
+from pathlib import Path
 
 from .files import InputError
 
-# %% ../nbs/87_alone.ipynb #18245869
+# %% ../nbs/87_alone.ipynb #8e2179f5
 def peak_megabytes() -> float:
     "The most memory that this process has had so far; NaN where the system does not say."
+    status = Path('/proc/self/status')  # elsewhere a new process counts its parent's memory, too
+    if status.exists() and 'VmHWM' in (text := status.read_text()):
+        return int(text.split('VmHWM:')[1].split()[0]) / 2 ** 10
     try: import resource
     except ImportError: return float('nan')
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2 ** 20 if sys.platform == 'darwin'
@@ -31,13 +35,14 @@ def _work(pipe, function, args, warm):
     except KeyboardInterrupt: pass
     finally: pipe.close()
 
-# %% ../nbs/87_alone.ipynb #2df7bd4a
+# %% ../nbs/87_alone.ipynb #64f13206
 def run_alone(
     function,  # of a module
     *args,
     warm: tuple = None,  # arguments of a first call that is not measured
 ) -> tuple:  # (what the function returns, dict of seconds, megabytes at most, before the work)
     "Call a function in a new process and measure it. Its `InputError` is raised here."
+    from selectq.alone import _work  # by its module, which the new process imports
     context = multiprocessing.get_context('spawn')
     mine, other = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(other, function, args, warm))
