@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Rule', 'StatsOption', 'main', 'stats', 'info', 'select', 'target', 'craft', 'evaluate', 'run', 'paper', 'demo']
 
-# %% ../nbs/90_cli.ipynb #f6c962af
+# %% ../nbs/90_cli.ipynb #fe5291a0
 import hashlib, json, os, re, sys, warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,6 +25,7 @@ from .options import StatsArg, Strategies, TBatch, Unreadable, Update, ValArg, W
 from .options import Workers
 from .options import _Spread, _argument, _in_options, _names, _notices, _option
 from .report import _Plan, _facts, _refuse, _run, _say_float, _show, _write_results
+from .score_command import score
 
 # %% ../nbs/90_cli.ipynb #c3e905c6
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None,
@@ -154,6 +155,9 @@ def info(table: StatsArg,
     "One page about a statistics table: images, ranges, extremes, provenance."
     from selectq.info import table_info
     print(table_info(table, extreme))
+
+# %% ../nbs/90_cli.ipynb #feb7086c
+app.command()(score)
 
 # %% ../nbs/90_cli.ipynb #a88bc1fd
 Rule = Annotated[str, _option(help="How the tool puts the images' extremes together: joint, mean, "

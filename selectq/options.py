@@ -126,6 +126,7 @@ _WORDS = [(r'\bclasses=(\[\.\.\.\])?(?!\S)|\bclasses=\[\.\.\.\]', '--classes FIL
           (r'\bkind=', '--sites '), (r'\bscore_sites:', '--score-sites:'),
           (r'\bestimators?=', '--ranges '), (r'\bn=(?=-?\d)', '-n '),
           (r'; give pool\b', '; give --pool'),
+          (r'give the network, which', 'give --model MODEL, which'),
           (rf'\b({"|".join(_OPTIONS)})=(True\b)?', lambda m: '--' + m[1].replace('_', '-') +
            ('' if m[2] else ' '))]
 
