@@ -1,4 +1,4 @@
-"""Every strategy on the same images, and pools with bad images: results/rivals*.csv, dirty_pool*.csv.
+"""Every strategy on the same images, and pools with bad images: results/rivals.csv and others.
 
     python scripts/rivals.py rivals [--networks NAME...] [--bits 3] [--images 1000] [--draws 3]
     python scripts/rivals.py dirty [--networks NAME] [--images 1000]
