@@ -1,5 +1,6 @@
 """What people give by mistake: each gets one clear line, and no quiet wrong number."""
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +11,10 @@ from torch import nn
 
 from selectq.data import PartPool, open_pool
 from selectq.evaluation import bit_pairs, evaluate
-from selectq.files import InputError, Notice
+from selectq.files import InputError, Notice, written_aside
 from selectq.images import Preprocess
-from selectq.models import DIGITS_PREPROCESS, as_network
+from selectq.info import extreme_images
+from selectq.models import DIGITS_PREPROCESS, as_network, check_size
 from selectq.ranking import select
 from selectq.sites import coverage, find_sites
 from selectq.traversal import collect
@@ -152,3 +154,39 @@ def test_noise_knows_no_batches():
         warnings.simplefilter("ignore", Notice)
         tables = [collect(net, images.split(b), noise=12) for b in (1, 7, 40)]
     assert {t.hash for t in tables} == {tables[0].hash}
+
+
+def test_a_guess_that_doubles_is_too_much():
+    """100 pixels for a guess of 256 are refused, 130 are not."""
+    guess = as_network(Functional())
+    class Sized(SimpleNamespace):
+        def __len__(self): return 20
+    pool = lambda side: Sized(source="here", pixels=lambda i: (side, side + 9))
+    refused(lambda: check_size(guess, pool(100)), "100 pixels wide", "Preprocess(100, 100")
+    check_size(guess, pool(130))
+
+
+def test_a_hash_follows_the_labels(w):
+    """Other labels, or none, make another table: balanced sets rest on them."""
+    labels = np.arange(40) % 10
+    tables = [replace(w.table, labels=v) for v in (None, labels, labels[::-1].copy())]
+    assert len({t.hash for t in tables}) == 3
+
+
+def test_nothing_is_left_beside_a_file_that_failed(tmp_path):
+    with pytest.raises(KeyError), written_aside(tmp_path / "a.json") as aside:
+        aside.write_text("half")
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_extreme_images(w):
+    """One site is enough to be extreme: by the widest of the ratios, not by their mean."""
+    stats = np.zeros((5, 4, 4), np.float32)
+    stats[..., 3] = 1
+    stats[1, :, 3], stats[3, 0, 3] = 3, 9
+    few = replace(w.table, stats=stats, index=np.arange(5), names=w.table.names[:5],
+                  digests=w.table.digests[:5], labels=None)
+    found = extreme_images(few, 2)
+    assert found["index"].tolist() == [3, 1] and found.times.tolist() == [9, 3]
+    assert found.site.tolist()[0] == few.sites[0]
