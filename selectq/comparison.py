@@ -154,7 +154,7 @@ def make_set(
     if (path / 'manifest.json').exists(): return path
     for left in path.glob('*.png'): left.unlink()
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint = path.with_name(f'{path.name}.partial.safetensors')
+    checkpoint = path.with_name(f'{path.name}.partial')
     if recipe.strategy == 'craft':
         how = dict(steps=steps) if steps else {}
         pixels, about = _craft(net, table, pool, recipe, target, rule, how, checkpoint)
