@@ -229,7 +229,8 @@ def paired_differences(
 ) -> pd.DataFrame:  # a row for each way, size, estimator and bits
     "Top-1 of each strategy minus that of random sets of its size, and the error of that."
     rows, keys = [], [c for c in _WAY if c in results]
-    results = results.assign(**{c: results[c].fillna('').astype(str) for c in keys})
+    results = results.assign(**{c: results[c].astype(object).fillna('').astype(str)
+                                for c in keys})
     for alike, part in results[results.strategy != 'float'].groupby(_ALIKE, sort=False):
         rivals = part[part.strategy == beside]
         if rivals.empty: continue

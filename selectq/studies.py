@@ -321,7 +321,7 @@ def run_study(
     if path:
         _write_rows(path, list({_key(r): r for r in [*found, *_of_study(known, study)]}.values()))
     if not o.answers: return _typed(found)
-    return _typed(found).assign(right=[answers[_digest(_key(r))] for r in found])
+    return _typed(found).assign(right=[answers.get(_digest(_key(r)), '') for r in found])
 
 # %% ../nbs/86_studies.ipynb #277fa59f
 _SET = ['network', 'sites', 'strategy', 'update', 'order', 'n', 'seed', *KNOBS, 'name', 'chosen',

@@ -149,10 +149,8 @@ def test_compare_again(compared, monkeypatch):
     assert call(command, **places)[1] == printed and evaluated == []
     rows = lambda text: sorted(text.splitlines())
     assert all(rows((out / n).read_bytes()) == rows(b) for n, b in before.items())
-    answers = json.loads((out / "results.answers.json").read_text())
-    answers.pop(next(iter(answers)))
-    (out / "results.answers.json").write_text(json.dumps(answers))
-    assert call(command, **places)[0] == 0 and len(evaluated) == 1, "a row without its answers"
+    (out / "results.answers.json").write_text("{}")
+    assert call(command, **places)[1] == printed and len(evaluated) > 3, "rows without answers"
 
 
 @pytest.fixture(scope="module")
