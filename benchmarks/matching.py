@@ -44,7 +44,8 @@ def main(images, sites, sizes):
             took = seconds(lambda: found.append(match(table, target, n, rule)))
             s = found[0].settings
             rows.append(dict(rule=rule, images=images, sites=sites, n=n, seconds=took,
-                             cpu_seconds=time.process_time() - cpu, cost=s['cost'], bound=s['bound'], cut_is_exact=s['cut_is_exact'],
+                             cpu_seconds=time.process_time() - cpu,
+                             cost=s['cost'], bound=s['bound'], cut_is_exact=s['cut_is_exact'],
                              peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                              before_mb=before))
     save(rows, 'matching')
