@@ -6,8 +6,9 @@
 __all__ = ['Layout', 'OPSET', 'PREPROCESS', 'needed', 'find_layout', 'OnnxModel', 'load_onnx', 'session', 'Runner', 'Guesses',
            'guess']
 
-# %% ../nbs/37_onnx_models.ipynb #77e4daae
-import hashlib, importlib, json, logging, os, tempfile
+# %% ../nbs/37_onnx_models.ipynb #f38e8e49
+import hashlib, importlib, json, logging, os, sys, tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -166,11 +167,27 @@ class OnnxModel:
         return (f'OnnxModel({self.name}: {len(self.proto.graph.node)} operators, '
                 f'input {self.input} {side} x {side}, batch {b}, hash {self.hash[:12]})')
 
-# %% ../nbs/37_onnx_models.ipynb #05a2693e
+# %% ../nbs/37_onnx_models.ipynb #a6d250cb
+@contextmanager
+def _unseen(package):
+    "Inside, a package that is not imported yet is taken for missing: onnxruntime looks for torch."
+    hide = package not in sys.modules
+    if hide: sys.modules[package] = None
+    try: yield
+    finally:
+        if hide: del sys.modules[package]
+
+def _preparation():
+    "onnxruntime's shape inference for quantization."
+    needed('sympy')
+    with _unseen('torch'):
+        needed('onnxruntime.tools.symbolic_shape_infer')
+        return needed('onnxruntime.quantization.shape_inference')
+
+# %% ../nbs/37_onnx_models.ipynb #b79a1efb
 def _prepared(path, proto):
     "The graph after onnxruntime's own preparation for quantization."
-    onnx, shapes = needed('onnx'), needed('onnxruntime.quantization.shape_inference')
-    needed('sympy')
+    onnx, shapes = needed('onnx'), _preparation()
     with tempfile.TemporaryDirectory() as d:
         source, out, silent = Path(d, 'model.onnx'), Path(d, 'prepared.onnx'), logging.root.level
         onnx.save(proto, str(source))
@@ -225,7 +242,7 @@ def session(
         raise InputError(f'onnxruntime cannot load {path} ({_first_line(e)}); '
                          'export the model again') from None
 
-# %% ../nbs/37_onnx_models.ipynb #4474ea3f
+# %% ../nbs/37_onnx_models.ipynb #f250a8f6
 class Runner:
     "Images through a graph: any number of them, whatever batch size and layout it has."
     def __init__(self,
@@ -238,25 +255,28 @@ class Runner:
         self.model, self.outputs, self.batch = model, outputs, model.batch or batch
         self.session = session(model.proto if proto is None else proto, model.name, threads)
 
-    def _call(self, x):
+    def _call(self, x, more):
         "One call: a fixed batch is filled up with its last image."
         n, m = len(x), self.model
         if m.batch and n < m.batch: x = np.concatenate([x, x[-1:].repeat(m.batch - n, 0)])
         if m.layout == 'NHWC': x = x.transpose(0, 2, 3, 1)
-        try: found = self.session.run(self.outputs, {m.input: np.ascontiguousarray(x)})
+        try: found = self.session.run(self.outputs, {m.input: np.ascontiguousarray(x), **more})
         except Exception as e:  # onnxruntime raises a dozen classes
             raise InputError(f'{m.name} fails on images of shape {x.shape} ({_first_line(e)}); '
                              'export it with a free batch size') from None
         return [y[:n] if np.ndim(y) else y for y in found]
 
-    def __call__(self, images) -> list:  # of arrays, one for each output, rows are images
-        "The outputs for images (B, 3, H, W) float32."
+    def __call__(self,
+        images,  # (B, 3, H, W) float32
+        more: dict = {},  # values of other inputs, by name
+    ) -> list:  # of arrays, one for each output, rows are images
+        "The outputs for images."
         x = np.asarray(images, np.float32)
         if x.ndim != 4 or x.shape[1:] != self.model.in_shape:
             raise InputError(f'images of shape {x.shape[1:]} do not fit {self.model.name}, which '
                              f'reads {self.model.in_shape}; preprocess them for it')
         step = self.batch or len(x)
-        parts = [self._call(x[k:k + step]) for k in range(0, len(x), step)]
+        parts = [self._call(x[k:k + step], more) for k in range(0, len(x), step)]
         return parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts)]
 
 # %% ../nbs/37_onnx_models.ipynb #0f242251

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['add_statistics', 'noise_array', 'OnnxEngine', 'open_images', 'traverse_onnx', 'collect_onnx']
 
-# %% ../nbs/38_onnx_statistics.ipynb #f854eb9a
+# %% ../nbs/38_onnx_statistics.ipynb #eb51aaea
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +20,7 @@ from .onnx_models import OnnxModel, Runner, _opset, needed
 from .onnx_tensors import Tool, tool_tensors
 from .table import StatisticsTable, load_table, versions
 
-# %% ../nbs/38_onnx_statistics.ipynb #54055e35
+# %% ../nbs/38_onnx_statistics.ipynb #f2ea53c5
 class _Nodes:
     "Adds nodes to a graph; the constants that they share are there once."
     def __init__(self, proto):
@@ -51,7 +51,7 @@ class _Nodes:
     def output(self, name, kind):
         self.graph.output.append(self.onnx.helper.make_tensor_value_info(name, kind, None))
 
-# %% ../nbs/38_onnx_statistics.ipynb #7a2757a6
+# %% ../nbs/38_onnx_statistics.ipynb #478e1559
 def _double(nodes, x): return nodes.add('Cast', x, to=nodes.onnx.TensorProto.DOUBLE)
 
 def _pooled(nodes, x, rank):
@@ -66,7 +66,7 @@ def _pooled(nodes, x, rank):
     ways = ('ReduceMean', x), ('ReduceMean', square), ('ReduceMin', x), ('ReduceMax', x)
     return tuple(nodes.reduce(op, v, [2]) for op, v in ways)
 
-# %% ../nbs/38_onnx_statistics.ipynb #9d5afc78
+# %% ../nbs/38_onnx_statistics.ipynb #6673effd
 def _four(nodes, x, rank, channels):
     "The four statistics of x: (B, 4) float32, or (B, C, 4) with `channels`."
     mean, power, low, high = _pooled(nodes, x, rank)
@@ -81,7 +81,7 @@ def _four(nodes, x, rank, channels):
     single = [nodes.add('Cast', v, to=nodes.onnx.TensorProto.FLOAT) for v in (mean, std)]
     return nodes.add('Concat', *map(join, (*single, low, high)), axis=-1)
 
-# %% ../nbs/38_onnx_statistics.ipynb #f4f3dd56
+# %% ../nbs/38_onnx_statistics.ipynb #0d24d3f3
 def add_statistics(
     model: OnnxModel,
     tensors: list,  # of `ToolTensor`
@@ -106,7 +106,7 @@ def add_statistics(
         nodes.output(names[-1], onnx.TensorProto.FLOAT)
     return proto, names
 
-# %% ../nbs/38_onnx_statistics.ipynb #cf61a9c0
+# %% ../nbs/38_onnx_statistics.ipynb #e3dc7852
 _FAR = 25  # squared mean over variance from which float32 squares say too little
 _STEP = 4  # images per call: what they make fits into a cache
 
@@ -114,7 +114,7 @@ def _far(stats):
     "Where the mean is too large for the variance (..., 4)."
     return np.square(stats[..., 0], dtype=np.float64) > _FAR * np.square(stats[..., 1], dtype=np.float64)
 
-# %% ../nbs/38_onnx_statistics.ipynb #83fe60f8
+# %% ../nbs/38_onnx_statistics.ipynb #f11674ad
 class _Statistics:
     "Statistics (B, sites, 4) of images, at the tensors of a tool."
     def __init__(self, model, tensors, single):
@@ -139,7 +139,7 @@ class _Statistics:
             parts[k][rows] = np.where(near, old, found)
         return np.concatenate(parts, 1)
 
-# %% ../nbs/38_onnx_statistics.ipynb #bea4b1b9
+# %% ../nbs/38_onnx_statistics.ipynb #eb4b29c1
 def noise_array(
     preprocess,  # of the model
     n: int,
@@ -151,14 +151,14 @@ def noise_array(
     uniform = (bits & 0xffffff).astype(np.float32) * np.float32(2 ** -24)
     return preprocess.scale(uniform.reshape(shape))
 
-# %% ../nbs/38_onnx_statistics.ipynb #fd724525
+# %% ../nbs/38_onnx_statistics.ipynb #f66fbe9a
 def _rows_are_images(statistics, x):
     "Whether images in another order give rows in that order."
     try: ahead, back = statistics(x), statistics(x[::-1])[::-1]
     except (InputError, ValueError): return False
     return np.allclose(ahead, back, rtol=1e-3, atol=1e-5 * np.abs(ahead[np.isfinite(ahead)]).max())
 
-# %% ../nbs/38_onnx_statistics.ipynb #01b1ec7d
+# %% ../nbs/38_onnx_statistics.ipynb #fbd51480
 class OnnxEngine(Engine):
     "Statistics of a tool's tensors by onnxruntime."
     def __init__(self, model: OnnxModel, tool: Tool = 'onnxruntime'):
@@ -199,7 +199,7 @@ class OnnxEngine(Engine):
 
     def versions(self): return versions(('onnxruntime', 'onnx'))
 
-# %% ../nbs/38_onnx_statistics.ipynb #388b9924
+# %% ../nbs/38_onnx_statistics.ipynb #0a81bfeb
 def open_images(
     model: OnnxModel,
     pool,  # what `open_pool` opens
@@ -213,7 +213,7 @@ def open_images(
     check_size(model, pool, 'load_onnx(path, preprocess=Preprocess({side}, {side}, mean, std))')
     return _Source(pool, stamps=pool.stamps())
 
-# %% ../nbs/38_onnx_statistics.ipynb #dbf31fd2
+# %% ../nbs/38_onnx_statistics.ipynb #42c2fae2
 def traverse_onnx(
     model: OnnxModel,
     pool,  # what `open_pool` opens
@@ -227,7 +227,7 @@ def traverse_onnx(
     source, settings = open_images(model, pool), _with(settings, changes)
     return traverse_with(OnnxEngine(model, tool), source, out, settings)
 
-# %% ../nbs/38_onnx_statistics.ipynb #a10d7b01
+# %% ../nbs/38_onnx_statistics.ipynb #92864aa7
 def collect_onnx(
     model: OnnxModel,
     pool,  # what `open_pool` opens

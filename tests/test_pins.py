@@ -4,7 +4,7 @@ from importlib.resources import files
 
 import pytest
 
-from selectq import clustering, paper, studies, traversal
+from selectq import clustering, engines, paper, studies
 from selectq.ablations import KNOB_VALUES
 from selectq.clustering import SelectQSettings
 from selectq.evaluation import COLUMNS
@@ -81,10 +81,10 @@ META = {"format": 1, "network": "net", "weights": "w" * 64, "kind": "activation"
 
 def test_settings_of_a_part():
     """Every setting that decides a number is in the hash that a part carries; where the pool lies, the versions and the device are not."""
-    assert set(META) == set(traversal._DECIDING)
-    known = traversal._settings_hash(META)
+    assert set(META) == set(engines._DECIDING)
+    known = engines._settings_hash(META)
     assert known == "aaddfdfa1c6e22cde2e544864f1f0484a67cadb8963881b66123776fb539743f"  # parts of a table made before carry it
-    for key in traversal._DECIDING:
-        assert traversal._settings_hash({**META, key: {"source": "here", "other": 1} if key == "pool" else "other"}) != known, key
-    assert traversal._settings_hash({**META, "pool": {**META["pool"], "source": "there"}}) == known
-    assert traversal._settings_hash({**META, "device": "cuda", "versions": {}, "types": ["ReLU"], "float": {}}) == known
+    for key in engines._DECIDING:
+        assert engines._settings_hash({**META, key: {"source": "here", "other": 1} if key == "pool" else "other"}) != known, key
+    assert engines._settings_hash({**META, "pool": {**META["pool"], "source": "there"}}) == known
+    assert engines._settings_hash({**META, "device": "cuda", "versions": {}, "types": ["ReLU"], "float": {}}) == known
