@@ -42,7 +42,7 @@ def _three(text, name):
     if name == 'std' and min(found) <= 0: _refuse(f'--std {text} is not above 0; give the spread')
     return found
 
-# %% ../nbs/89_onnx_command.ipynb #801478ca
+# %% ../nbs/89_onnx_command.ipynb #3c0c722b
 def open_onnx(
     path,  # ONNX file
     resize=None,
@@ -60,7 +60,7 @@ def open_onnx(
                  std=std and _three(std, 'std'))
     given = {k: v for k, v in given.items() if v is not None}
     model = load_onnx(path, None, layout, crop)
-    if given: 
+    if given:
         p = replace(model.preprocess, **given)
         if p.crop != model.preprocess.crop:
             _refuse(f'{path} reads {model.preprocess.crop} pixels, not --crop {crop}; leave it out')

@@ -38,8 +38,10 @@ Layout = Literal['NCHW', 'NHWC']
 OPSET = 13  # the first with one scale per channel in DequantizeLinear
 _QUANTIZED = ('QuantizeLinear', 'DequantizeLinear', 'QLinearConv', 'ConvInteger', 'MatMulInteger')
 
-# %% ../nbs/37_onnx_models.ipynb #95ed7141
-def _first_line(e): return ' '.join((str(e).strip() or type(e).__name__).splitlines()[0].split())[:160]
+# %% ../nbs/37_onnx_models.ipynb #27cb9762
+def _first_line(e):
+    "What an exception says, in one line."
+    return ' '.join((str(e).strip() or type(e).__name__).splitlines()[0].split())[:160]
 
 def _read_proto(path):
     "The file with its external data. Raises `InputError` if it is none."
@@ -124,14 +126,14 @@ def _side(path, axes, layout, size):
                          'leave the size out, or give another model')
     return found
 
-# %% ../nbs/37_onnx_models.ipynb #ecabf5d9
+# %% ../nbs/37_onnx_models.ipynb #a00f8c02
 def _preprocess(path, proto, side, given):
     "Preprocessing, and whether it is guessed."
     known = {p.key: p.value for p in proto.metadata_props}.get(PREPROCESS)
     if given is None and known is not None:
-        try: 
-            found = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(known).items()}
-            given = Preprocess(**found)
+        try:
+            pairs = json.loads(known).items()
+            given = Preprocess(**{k: tuple(v) if isinstance(v, list) else v for k, v in pairs})
         except (ValueError, TypeError, AttributeError) as e:
             raise InputError(f'{path} holds a preprocessing that cannot be read '
                              f'({_first_line(e)}); give the preprocessing') from None

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['add_statistics', 'noise_array', 'OnnxEngine', 'open_images', 'traverse_onnx', 'collect_onnx']
 
-# %% ../nbs/38_onnx_statistics.ipynb #eb51aaea
+# %% ../nbs/38_onnx_statistics.ipynb #f854eb9a
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +20,7 @@ from .onnx_models import OnnxModel, Runner, _opset, needed
 from .onnx_tensors import Tool, tool_tensors
 from .table import StatisticsTable, load_table, versions
 
-# %% ../nbs/38_onnx_statistics.ipynb #f2ea53c5
+# %% ../nbs/38_onnx_statistics.ipynb #54055e35
 class _Nodes:
     "Adds nodes to a graph; the constants that they share are there once."
     def __init__(self, proto):
@@ -51,7 +51,7 @@ class _Nodes:
     def output(self, name, kind):
         self.graph.output.append(self.onnx.helper.make_tensor_value_info(name, kind, None))
 
-# %% ../nbs/38_onnx_statistics.ipynb #478e1559
+# %% ../nbs/38_onnx_statistics.ipynb #7a2757a6
 def _double(nodes, x): return nodes.add('Cast', x, to=nodes.onnx.TensorProto.DOUBLE)
 
 def _pooled(nodes, x, rank):
@@ -66,7 +66,7 @@ def _pooled(nodes, x, rank):
     ways = ('ReduceMean', x), ('ReduceMean', square), ('ReduceMin', x), ('ReduceMax', x)
     return tuple(nodes.reduce(op, v, [2]) for op, v in ways)
 
-# %% ../nbs/38_onnx_statistics.ipynb #6673effd
+# %% ../nbs/38_onnx_statistics.ipynb #9d5afc78
 def _four(nodes, x, rank, channels):
     "The four statistics of x: (B, 4) float32, or (B, C, 4) with `channels`."
     mean, power, low, high = _pooled(nodes, x, rank)
@@ -81,7 +81,7 @@ def _four(nodes, x, rank, channels):
     single = [nodes.add('Cast', v, to=nodes.onnx.TensorProto.FLOAT) for v in (mean, std)]
     return nodes.add('Concat', *map(join, (*single, low, high)), axis=-1)
 
-# %% ../nbs/38_onnx_statistics.ipynb #0d24d3f3
+# %% ../nbs/38_onnx_statistics.ipynb #5640da93
 def add_statistics(
     model: OnnxModel,
     tensors: list,  # of `ToolTensor`
@@ -98,7 +98,8 @@ def add_statistics(
     del proto.graph.output[:]
     for t in tensors:
         x, rank = t.name, ranks[t.name]
-        if single and not t.channels: x, rank = nodes.add('Reshape', x, nodes.constant([1, 1, -1])), 3
+        if single and not t.channels:
+            x, rank = nodes.add('Reshape', x, nodes.constant([1, 1, -1])), 3
         if centred:
             axes = range(2 if t.channels else 1, rank)
             x = nodes.add('Sub', x, nodes.reduce('ReduceMean', x, list(axes), 1))
@@ -106,15 +107,16 @@ def add_statistics(
         nodes.output(names[-1], onnx.TensorProto.FLOAT)
     return proto, names
 
-# %% ../nbs/38_onnx_statistics.ipynb #e3dc7852
+# %% ../nbs/38_onnx_statistics.ipynb #f30459fa
 _FAR = 25  # squared mean over variance from which float32 squares say too little
 _STEP = 4  # images per call: what they make fits into a cache
 
 def _far(stats):
     "Where the mean is too large for the variance (..., 4)."
-    return np.square(stats[..., 0], dtype=np.float64) > _FAR * np.square(stats[..., 1], dtype=np.float64)
+    mean, std = stats[..., 0].astype(np.float64), stats[..., 1].astype(np.float64)
+    return mean * mean > _FAR * std * std
 
-# %% ../nbs/38_onnx_statistics.ipynb #f11674ad
+# %% ../nbs/38_onnx_statistics.ipynb #8399839c
 class _Statistics:
     "Statistics (B, sites, 4) of images, at the tensors of a tool."
     def __init__(self, model, tensors, single):
@@ -135,11 +137,11 @@ class _Statistics:
             exact, = self.again[k](np.asarray(images)[rows])
             exact, old = exact.reshape(len(rows), -1, 4), parts[k][rows]
             near, parts[k] = ~_far(old)[..., None], parts[k].copy()
-            found = np.concatenate([old[..., :1] + exact[..., :1], exact[..., 1:2], old[..., 2:]], -1)
-            parts[k][rows] = np.where(near, old, found)
+            new = old[..., :1] + exact[..., :1], exact[..., 1:2], old[..., 2:]
+            parts[k][rows] = np.where(near, old, np.concatenate(new, -1))
         return np.concatenate(parts, 1)
 
-# %% ../nbs/38_onnx_statistics.ipynb #eb4b29c1
+# %% ../nbs/38_onnx_statistics.ipynb #bea4b1b9
 def noise_array(
     preprocess,  # of the model
     n: int,
@@ -151,14 +153,14 @@ def noise_array(
     uniform = (bits & 0xffffff).astype(np.float32) * np.float32(2 ** -24)
     return preprocess.scale(uniform.reshape(shape))
 
-# %% ../nbs/38_onnx_statistics.ipynb #f66fbe9a
+# %% ../nbs/38_onnx_statistics.ipynb #fd724525
 def _rows_are_images(statistics, x):
     "Whether images in another order give rows in that order."
     try: ahead, back = statistics(x), statistics(x[::-1])[::-1]
     except (InputError, ValueError): return False
     return np.allclose(ahead, back, rtol=1e-3, atol=1e-5 * np.abs(ahead[np.isfinite(ahead)]).max())
 
-# %% ../nbs/38_onnx_statistics.ipynb #fbd51480
+# %% ../nbs/38_onnx_statistics.ipynb #01b1ec7d
 class OnnxEngine(Engine):
     "Statistics of a tool's tensors by onnxruntime."
     def __init__(self, model: OnnxModel, tool: Tool = 'onnxruntime'):
@@ -199,7 +201,7 @@ class OnnxEngine(Engine):
 
     def versions(self): return versions(('onnxruntime', 'onnx'))
 
-# %% ../nbs/38_onnx_statistics.ipynb #0a81bfeb
+# %% ../nbs/38_onnx_statistics.ipynb #388b9924
 def open_images(
     model: OnnxModel,
     pool,  # what `open_pool` opens
@@ -213,7 +215,7 @@ def open_images(
     check_size(model, pool, 'load_onnx(path, preprocess=Preprocess({side}, {side}, mean, std))')
     return _Source(pool, stamps=pool.stamps())
 
-# %% ../nbs/38_onnx_statistics.ipynb #42c2fae2
+# %% ../nbs/38_onnx_statistics.ipynb #dbf31fd2
 def traverse_onnx(
     model: OnnxModel,
     pool,  # what `open_pool` opens
@@ -227,7 +229,7 @@ def traverse_onnx(
     source, settings = open_images(model, pool), _with(settings, changes)
     return traverse_with(OnnxEngine(model, tool), source, out, settings)
 
-# %% ../nbs/38_onnx_statistics.ipynb #92864aa7
+# %% ../nbs/38_onnx_statistics.ipynb #a10d7b01
 def collect_onnx(
     model: OnnxModel,
     pool,  # what `open_pool` opens

@@ -113,7 +113,7 @@ def unclipped_outputs(
     last = {t.name for t in tool_tensors(model, table.kind) if t.output}
     return [s for s in table.sites if s in last or s.split('[')[0] in last]
 
-# %% ../nbs/77_onnx_targets.ipynb #e8d523e9
+# %% ../nbs/77_onnx_targets.ipynb #eb7c9966
 def switched(
     model: OnnxModel,
     tensors: list,  # of `ToolTensor`
@@ -133,7 +133,8 @@ def switched(
             kind = onnx.TensorProto.BOOL if name == 'on' else onnx.TensorProto.FLOAT
             shape = [1, t.channels, *[1] * (ranks[x] - 2)] if t.channels and name != 'on' else []
             g.input.append(h.make_tensor_value_info(f'selectq_{k}_{name}', kind, shape))
-            off[f'selectq_{k}_{name}'] = np.full(shape, name != 'on', np.float32 if name != 'on' else bool)
+            dtype = bool if name == 'on' else np.float32
+            off[f'selectq_{k}_{name}'] = np.full(shape, name != 'on', dtype)
         raw, out = (f'selectq_{k}_raw', x) if x in outputs else (x, f'selectq_{k}_out')
         for n in g.node:
             for i, v in enumerate(n.input):

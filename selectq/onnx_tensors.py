@@ -35,7 +35,7 @@ class ToolTensor:
     fixed: tuple = None  # the range, where the tool does not look at the values
     output: bool = False  # an output of the model is among the members
 
-# %% ../nbs/37_onnx_tensors.ipynb #596a4703
+# %% ../nbs/37_onnx_tensors.ipynb #9903ceaf
 class _Graph:
     "Makers, readers, types and shapes of the tensors of a prepared model."
     def __init__(self, proto):
@@ -60,7 +60,7 @@ class _Graph:
         return {'Relu': 'ReLU', 'Clip': 'ReLU6'}.get(name, name)
     def is_float(self, t): return self.kinds.get(t) in (1, 10)
     def tensor(self, members, name=None, **more):
-        "A `ToolTensor` of a group; its values are those of the first member, in order of the graph."
+        "A `ToolTensor` of a group; its values are those of the first member."
         members = tuple(sorted(set(members), key=self.order.get))
         name = name or members[0]
         return ToolTensor(name, members, self.op(name), output=bool(self.outputs & set(members)),
@@ -116,7 +116,7 @@ def _nncf_points(ov_model):
     points, _ = ask._get_quantization_target_points(ov_model, factory.build_graph(ov_model))
     return {p: c for p, c in points.items() if not p.is_weight_target_point()}
 
-# %% ../nbs/37_onnx_tensors.ipynb #030c2a2b
+# %% ../nbs/37_onnx_tensors.ipynb #f6c42267
 def _of_openvino(model):
     "Where NNCF puts a FakeQuantize."
     onnx, ov, graph = needed('onnx'), needed('openvino', 'openvino'), _Graph(model.proto)
@@ -129,7 +129,7 @@ def _of_openvino(model):
         port = o.output(point.port_id) if behind else o.input(point.port_id).get_source_output()
         names = [t for t in port.get_names() if t in graph.order]
         if not names: lost.append(point.target_node_name)
-        else: 
+        else:
             name = min(names, key=graph.order.get)
             found[name] = found.get(name, False) or config.per_channel
     if lost:
