@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['add_statistics', 'noise_array', 'OnnxEngine', 'open_images', 'traverse_onnx', 'collect_onnx']
 
-# %% ../nbs/38_onnx_statistics.ipynb #f854eb9a
+# %% ../nbs/38_onnx_statistics.ipynb #794eaa0b
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +17,7 @@ from .data import open_pool
 from .engines import Engine, TraversalSettings, _Source, _with, traverse_with
 from .files import InputError
 from .onnx_models import OnnxModel, Runner, _opset, needed
-from .onnx_tensors import Tool, tool_tensors
+from .onnx_tensors import Tool, _Graph, tool_tensors
 from .table import StatisticsTable, load_table, versions
 
 # %% ../nbs/38_onnx_statistics.ipynb #54055e35
@@ -51,25 +51,35 @@ class _Nodes:
     def output(self, name, kind):
         self.graph.output.append(self.onnx.helper.make_tensor_value_info(name, kind, None))
 
-# %% ../nbs/38_onnx_statistics.ipynb #7a2757a6
+# %% ../nbs/38_onnx_statistics.ipynb #fa9920a4
+_EVERY = 4  # rows, and pixels of a row
+
+def _sparse(graph, t):
+    "Whether the minimum of a tensor may be looked for in a part of it."
+    h, w = (graph.shapes[t.name][2:] + [None, None])[:2]
+    large = h and w and h * w >= 16 * _EVERY ** 2
+    return bool(large and len(graph.shapes[t.name]) == 4 and graph.op(t.name) in ('ReLU', 'ReLU6'))
+
+# %% ../nbs/38_onnx_statistics.ipynb #7903244e
 def _double(nodes, x): return nodes.add('Cast', x, to=nodes.onnx.TensorProto.DOUBLE)
 
-def _pooled(nodes, x, rank):
+def _pooled(nodes, x, rank, sparse=False):
     "Mean, mean of squares, minimum and maximum of each channel, (B, C) each; rank 4 or another."
     if rank == 4:
         square, flat = nodes.add('Mul', x, x), nodes.constant([0, 0])
         ways = ('GlobalAveragePool', x), ('GlobalAveragePool', square), ('GlobalMaxPool', x)
         mean, power, high = (nodes.add('Reshape', nodes.add(*w), flat) for w in ways)
+        if sparse: x = nodes.add('MaxPool', x, kernel_shape=[1, 1], strides=[_EVERY, _EVERY])
         return mean, power, nodes.reduce('ReduceMin', x, [2, 3]), high
     if rank != 3: x = nodes.add('Unsqueeze', nodes.add('Flatten', x, axis=1), nodes.constant([1]))
     square = nodes.add('Mul', x, x)
     ways = ('ReduceMean', x), ('ReduceMean', square), ('ReduceMin', x), ('ReduceMax', x)
     return tuple(nodes.reduce(op, v, [2]) for op, v in ways)
 
-# %% ../nbs/38_onnx_statistics.ipynb #9d5afc78
-def _four(nodes, x, rank, channels):
+# %% ../nbs/38_onnx_statistics.ipynb #4702e9dc
+def _four(nodes, x, rank, channels, sparse=False):
     "The four statistics of x: (B, 4) float32, or (B, C, 4) with `channels`."
-    mean, power, low, high = _pooled(nodes, x, rank)
+    mean, power, low, high = _pooled(nodes, x, rank, sparse)
     mean, power = _double(nodes, mean), _double(nodes, power)
     if channels: join = lambda v: nodes.add('Unsqueeze', v, nodes.constant([2]))
     else:
@@ -81,11 +91,12 @@ def _four(nodes, x, rank, channels):
     single = [nodes.add('Cast', v, to=nodes.onnx.TensorProto.FLOAT) for v in (mean, std)]
     return nodes.add('Concat', *map(join, (*single, low, high)), axis=-1)
 
-# %% ../nbs/38_onnx_statistics.ipynb #5640da93
+# %% ../nbs/38_onnx_statistics.ipynb #4c6658c7
 def add_statistics(
     model: OnnxModel,
     tensors: list,  # of `ToolTensor`
     single: bool = False,  # images go through one at a time
+    sparse: tuple = (),  # names of tensors whose minimum is looked for in a part of them
     centred: bool = False,  # of what is left when the mean is taken off
 ) -> tuple:  # (ModelProto, names of the new outputs, one for each tensor)
     "A graph that gives the statistics of the tensors and nothing else."
@@ -103,7 +114,7 @@ def add_statistics(
         if centred:
             axes = range(2 if t.channels else 1, rank)
             x = nodes.add('Sub', x, nodes.reduce('ReduceMean', x, list(axes), 1))
-        names.append(_four(nodes, x, rank, bool(t.channels)))
+        names.append(_four(nodes, x, rank, bool(t.channels), t.name in sparse))
         nodes.output(names[-1], onnx.TensorProto.FLOAT)
     return proto, names
 
@@ -116,27 +127,36 @@ def _far(stats):
     mean, std = stats[..., 0].astype(np.float64), stats[..., 1].astype(np.float64)
     return mean * mean > _FAR * std * std
 
-# %% ../nbs/38_onnx_statistics.ipynb #8399839c
+# %% ../nbs/38_onnx_statistics.ipynb #2eedda72
 class _Statistics:
     "Statistics (B, sites, 4) of images, at the tensors of a tool."
     def __init__(self, model, tensors, single):
         self.model, self.tensors, self.single, self.again = model, tensors, single, {}
-        self.widths = [t.channels or 1 for t in tensors]
-        self.first = self._runner(tensors, False)
+        graph = _Graph(model.proto)
+        self.sparse = {} if single else {k: t.name for k, t in enumerate(tensors)
+                                         if _sparse(graph, t)}
+        self.first = self._runner(tensors, tuple(self.sparse.values()))
 
-    def _runner(self, tensors, centred):
-        proto, names = add_statistics(self.model, tensors, self.single, centred)
+    def _runner(self, tensors, sparse=(), centred=False):
+        proto, names = add_statistics(self.model, tensors, self.single, sparse, centred)
         return Runner(self.model, proto, names, 1 if self.single else _STEP)
 
+    def _anew(self, k, images, centred):
+        "Statistics of one tensor alone (B, channels or 1, 4), from its own graph."
+        if (k, centred) not in self.again:
+            self.again[k, centred] = self._runner([self.tensors[k]], (), centred)
+        return self.again[k, centred](images)[0].reshape(len(images), -1, 4)
+
     def __call__(self, images):
-        b = len(images)
-        parts = [y.reshape(b, -1, 4) for y in self.first(images)]  # (B, channels or 1, 4)
+        b, images = len(images), np.asarray(images)
+        parts = [y.reshape(b, -1, 4).copy() for y in self.first(images)]  # (B, channels or 1, 4)
+        for k in self.sparse:
+            rows = np.flatnonzero((parts[k][..., 2] != 0).any(1))  # no 0 was found
+            if len(rows): parts[k][rows, :, 2] = self._anew(k, images[rows], False)[..., 2]
         for k in [k for k, y in enumerate(parts) if _far(y).any()]:
-            if k not in self.again: self.again[k] = self._runner([self.tensors[k]], True)
             rows = np.flatnonzero(_far(parts[k]).any(1))
-            exact, = self.again[k](np.asarray(images)[rows])
-            exact, old = exact.reshape(len(rows), -1, 4), parts[k][rows]
-            near, parts[k] = ~_far(old)[..., None], parts[k].copy()
+            exact, old = self._anew(k, images[rows], True), parts[k][rows]
+            near = ~_far(old)[..., None]
             new = old[..., :1] + exact[..., :1], exact[..., 1:2], old[..., 2:]
             parts[k][rows] = np.where(near, old, np.concatenate(new, -1))
         return np.concatenate(parts, 1)

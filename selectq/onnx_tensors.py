@@ -35,11 +35,13 @@ class ToolTensor:
     fixed: tuple = None  # the range, where the tool does not look at the values
     output: bool = False  # an output of the model is among the members
 
-# %% ../nbs/37_onnx_tensors.ipynb #9903ceaf
+# %% ../nbs/37_onnx_tensors.ipynb #fa855802
 class _Graph:
     "Makers, readers, types and shapes of the tensors of a prepared model."
     def __init__(self, proto):
-        g = proto.graph
+        g, read = proto.graph, needed('onnx.numpy_helper').to_array
+        self.scalars = {i.name: float(read(i)) for i in g.initializer
+                        if not i.dims and i.data_type == 1}
         self.nodes, self.outputs = list(g.node), {o.name for o in g.output}
         self.constants = {i.name for i in g.initializer}
         self.maker = {t: n for n in g.node for t in n.output if t}
@@ -56,8 +58,10 @@ class _Graph:
     def op(self, t):
         "What makes a tensor, by the names of PyTorch where they have one."
         if t not in self.maker: return 'input'
-        name = self.maker[t].op_type
-        return {'Relu': 'ReLU', 'Clip': 'ReLU6'}.get(name, name)
+        n = self.maker[t]
+        ends = [self.scalars.get(v) for v in n.input[1:3]]
+        return ('ReLU' if n.op_type == 'Relu' or n.op_type == 'Clip' and ends == [0.] else
+                'ReLU6' if n.op_type == 'Clip' and ends == [0., 6.] else n.op_type)
     def is_float(self, t): return self.kinds.get(t) in (1, 10)
     def tensor(self, members, name=None, **more):
         "A `ToolTensor` of a group; its values are those of the first member."
