@@ -198,14 +198,15 @@ def keep_quantized(
     with written_aside(out) as aside: onnx.save(model, str(aside))
     return out
 
-# %% ../nbs/83_integer.ipynb #efb5a8db
+# %% ../nbs/83_integer.ipynb #778e1bc9
 def tensor_groups(
     path,  # prepared float ONNX file
     names,  # of its quantized tensors
 ) -> dict:  # name of a group -> names of tensors
     "Tensors by what makes them: input, each type of operator, output."
     graph = need('onnx').load(Path(path)).graph
-    makers, outputs = {o: n.op_type for n in graph.node for o in n.output}, {o.name for o in graph.output}
+    makers = {o: n.op_type for n in graph.node for o in n.output}
+    outputs = {o.name for o in graph.output}
     groups = {}
     for t in names:
         kind = 'output' if t in outputs else makers.get(t, 'input')

@@ -74,7 +74,7 @@ class CalibrationSet:
             yield np.ascontiguousarray(b.images.numpy())
     def names(self): return [self.pool.name(int(i)) for i in self.index]
 
-# %% ../nbs/82_interop.ipynb #18d3b076
+# %% ../nbs/82_interop.ipynb #07661712
 def calibration_set(
     selection: Selection,
     pool,  # that it was chosen from
@@ -99,7 +99,9 @@ def calibration_set(
         stats = table.stats[check_selection(selection, table)]
         order = order_for(np.concatenate([stats[..., 3], -stats[..., 2]], 1), rule)
         said = f'closest to the mean of the images under {rule}'
-    else: order, said = np.arange(n), f'as chosen, which may be unlucky under {rule}: give its table'
+    else:
+        order = np.arange(n)
+        said = f'as chosen, which may be unlucky under {rule}: give its table'
     return CalibrationSet(pool, selection.index[order], preprocess, str(rule), said)
 
 # %% ../nbs/82_interop.ipynb #0118f22f

@@ -22,7 +22,7 @@ class Tool:
     checked: str  # version of the first of them that was tried
     default: str  # its activation ranges, in words
 
-# %% ../nbs/81_tools.ipynb #c9829203
+# %% ../nbs/81_tools.ipynb #747893d2
 TOOLS = {
     t.name: t
     for t in (
@@ -34,7 +34,8 @@ TOOLS = {
              'moving average, 0.95 of the old, in the order given'),
         Tool('torchao', 'joint', False, ('torchao',), '0.18.0', 'histogram, least squared error'),
         Tool('brevitas', 'joint', False, ('brevitas',), '0.13.4', '99.999 percentile'),
-        Tool('modelopt', 'joint', True, ('nvidia-modelopt',), '', 'joint max of the absolute value'),
+        Tool('modelopt', 'joint', True, ('nvidia-modelopt',), '',
+             'joint max of the absolute value'),
         Tool('tensorrt', 'joint', False, ('tensorrt',), '', 'histogram, least divergence'),
         Tool('generic', 'joint', True, (), '', 'joint min/max'),
     )
@@ -89,14 +90,14 @@ def pits(
             ' compile with INFERENCE_PRECISION_HINT f32 to compare')
     return found
 
-# %% ../nbs/81_tools.ipynb #9c6d485a
+# %% ../nbs/81_tools.ipynb #9ba1c148
 _MODULES = {'nvidia-modelopt': 'modelopt', 'ai-edge-quantizer': 'ai_edge_quantizer',
             'litert-torch': 'litert_torch'}
 
 def need(
     *packages: str,  # distributions, the one that is returned first
 ):  # the module of the first
-    "Import an optional package. Raises `InputError` with the command that installs what is missing."
+    "Import an optional package. Raises `InputError` with the command that installs it."
     found = []
     if 'nncf' in packages: os.environ.setdefault('NNCF_CI', '1')  # no telemetry
     for p in packages:

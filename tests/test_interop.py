@@ -133,7 +133,8 @@ def test_loops_go_through_the_tools_modes(calib, stand_in, monkeypatch):
 
     inside = []
     module = torch.nn.Identity()
-    module.register_forward_pre_hook(lambda m, a: inside.append((len(depth), torch.is_grad_enabled())))
+    note = lambda m, args: inside.append((len(depth), torch.is_grad_enabled()))
+    module.register_forward_pre_hook(note)
     stand_in("brevitas", "brevitas.graph", "brevitas.graph.calibrate", calibration_mode=mode)
     assert interop.calibrate_brevitas(calib, module, 6) is module
     assert inside == [(1, False)] * 2 and not depth
@@ -221,9 +222,12 @@ def test_orders(digits):
     rows = np.searchsorted(table.index, chosen.index)
     stats = table.stats[rows]
     ends = np.concatenate([stats[..., 3], -stats[..., 2]], 1)
-    off = lambda o, rule: np.abs(
-        (rule_ends(ends[o], interop.read_rule(rule)) - ends.mean(0)) / np.abs(ends).mean(0).clip(1e-12)
-    ).mean()
+    scale = np.abs(ends).mean(0).clip(1e-12)
+
+    def off(order, rule):
+        got = rule_ends(ends[order], interop.read_rule(rule))
+        return np.abs((got - ends.mean(0)) / scale).mean()
+
     for rule in ("ema 0.95", "ema 0.5", "batch-mean 4"):
         found = interop.order_for(ends, rule)
         assert sorted(found) == list(range(9)) and off(found, rule) <= off(np.arange(9), rule)
