@@ -46,7 +46,7 @@ def random_sets(
 ) -> np.ndarray:  # (draws, n) int64 rows
     "Random sets of one size, nested in those of a larger size up to 1000."
     most = max(n, min(len(table), 1000))
-    streams = (np.random.SeedSequence(seed, spawn_key=(20, d)) for d in range(draws))
+    streams = (np.random.SeedSequence(seed, spawn_key=(25, d)) for d in range(draws))
     draw = lambda s: np.random.default_rng(s).choice(len(table), most, replace=False)
     return np.stack([draw(s)[:n] for s in streams])
 
