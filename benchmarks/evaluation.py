@@ -1,9 +1,10 @@
 """What a W4A4 evaluation costs beside a full-precision one of the same network and batches.
 
-    python benchmarks/evaluation.py [--batch-size 16] [--repeats 15] [--networks resnet18 mobilenetv2_w1]
+    python benchmarks/evaluation.py [--batch-size 16] [--repeats 15]
+                                    [--networks resnet18 mobilenetv2_w1]
 
-Each figure is the median of paired runs on the same synthetic 224 x 224 batch, channels-last. `unfused` is the same network with PyTorch's
-own fake quantization in the hooks.
+Each figure is the median of paired runs on the same synthetic 224 x 224 batch, channels-last.
+`unfused` is the same network with the fake quantization of PyTorch in the hooks.
 """
 import argparse
 
@@ -22,7 +23,8 @@ def with_torch(module, ranges, weights, x):
     deltas, offsets = scale_offset(torch.from_numpy(ranges.alpha), torch.from_numpy(ranges.beta), 4)
     deltas, points = deltas.tolist(), (-offsets).int().tolist()
     fake = lambda k, a: torch.fake_quantize_per_tensor_affine(a, deltas[k], points[k], -8, 7)
-    with inference(module), swapped(weights), SiteHooks(module, ranges.kind, fake, ranges.sites): return module(x)
+    with inference(module), swapped(weights), SiteHooks(module, ranges.kind, fake, ranges.sites):
+        return module(x)
 
 
 def cost(name, kind, batch_size, repeats):
@@ -38,14 +40,18 @@ def cost(name, kind, batch_size, repeats):
         with quantized(net, ranges, 4, 4, weights=weights) as q: return q(x)
     assert torch.equal(ours(), with_torch(module, ranges, weights, x))
     rows = []
-    for label, other in (('selectq', ours), ('unfused', lambda: with_torch(module, ranges, weights, x))):
+    for label, other in (('selectq', ours),
+                         ('unfused', lambda: with_torch(module, ranges, weights, x))):
         t = paired(plain, other, repeats)
-        rows.append(dict(network=name, sites=kind, quantizer=label, batch_size=batch_size, number_of_sites=len(sites), plain_s=np.median(t[:, 0]), quantized_s=np.median(t[:, 1]), **ratio_row(t)))
+        rows.append(dict(network=name, sites=kind, quantizer=label, batch_size=batch_size,
+                         number_of_sites=len(sites), plain_s=np.median(t[:, 0]),
+                         quantized_s=np.median(t[:, 1]), **ratio_row(t)))
     return rows
 
 
 def main(batch_size, repeats, networks):
-    save([row for n in networks for kind in ('activation', 'output', 'input') for row in cost(n, kind, batch_size, repeats)], 'evaluation')
+    save([row for n in networks for kind in ('activation', 'output', 'input')
+          for row in cost(n, kind, batch_size, repeats)], 'evaluation')
 
 
 if __name__ == '__main__':

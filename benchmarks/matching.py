@@ -1,4 +1,6 @@
-"""A hundred images matched out of 1.28 million images x 21 sites, on generated statistics, with the peak of memory.
+"""A hundred images matched out of 1.28 million images x 21 sites, with the peak of memory.
+
+The statistics are generated.
 
     python benchmarks/matching.py [--images 1281167] [--sites 21] [--sizes 10 100]
 """
@@ -18,16 +20,19 @@ from selectq.targets import CELLS, Target, ratios
 
 
 def generated_target(table):
-    "Ranges at a third of the pool's widest, with errors of the usual shape: clipping below, rounding above."
+    "Ranges at a third of the widest, with the usual errors: clipping below, rounding above."
     beta = table.stats[..., 3].max(0) / 3
     r = ratios()
-    error = (.01 * r ** 2 + np.maximum(1 - r, 0) ** 2)[None, :, None] * np.ones((len(beta), 1, CELLS + 1))
+    one = .01 * r ** 2 + np.maximum(1 - r, 0) ** 2
+    error = one[None, :, None] * np.ones((len(beta), 1, CELLS + 1))
     ranges = Ranges(table.sites, table.kind, np.zeros_like(beta), beta, 'generated')
-    return Target(ranges, 4, {}, (), error.astype(np.float32), np.random.default_rng(0).gamma(1, 1, len(beta)))
+    return Target(ranges, 4, {}, (), error.astype(np.float32),
+                  np.random.default_rng(0).gamma(1, 1, len(beta)))
 
 
 def main(images, sites, sizes):
-    match(generated_table(2000, sites), generated_target(generated_table(2000, sites)), 5)  # compiled now
+    # compiled now
+    match(generated_table(2000, sites), generated_target(generated_table(2000, sites)), 5)
     table, rows = generated_table(images, sites), []
     target = generated_target(table)
     table.hash  # read once in any case: not part of the search
@@ -37,8 +42,10 @@ def main(images, sites, sizes):
             found = []
             took = seconds(lambda: found.append(match(table, target, n, rule)))
             s = found[0].settings
-            rows.append(dict(rule=rule, images=images, sites=sites, n=n, seconds=took, cost=s['cost'], bound=s['bound'], cut_is_exact=s['cut_is_exact'],
-                             peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, before_mb=before))
+            rows.append(dict(rule=rule, images=images, sites=sites, n=n, seconds=took,
+                             cost=s['cost'], bound=s['bound'], cut_is_exact=s['cut_is_exact'],
+                             peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                             before_mb=before))
     save(rows, 'matching')
 
 

@@ -12,17 +12,30 @@ import pandas as pd
 from common import RESULTS
 
 MARK = '<!-- tables -->'
+RATIO = ['ratio', 'q25', 'q75', 'pairs']
 TABLES = {  # file: (title, columns or None for all)
-    'statistics': ('Statistics beside plain inference', ['network', 'device', 'batch_size', 'memory_format', 'precision', 'compiled', 'sites', 'plain_images_per_s', 'statistics_images_per_s', 'ratio', 'q25', 'q75', 'pairs']),
-    'traversals': ("One traversal to a selection beside the paper's two", ['network', 'device', 'batch_size', 'batches', 'paper_s', 'ours_s', 'ratio', 'q25', 'q75', 'pairs']),
-    'evaluation': ('W4A4 evaluation beside full precision', ['network', 'sites', 'quantizer', 'batch_size', 'number_of_sites', 'plain_s', 'quantized_s', 'ratio', 'q25', 'q75', 'pairs']),
-    'clustering': ('Clustering and ranking', None), 'decoding': ('Decoding', None), 'fast_decoding': ('What fast decoding changes', None), 'memory': ('Peak memory', None)}
+    'statistics': ('Statistics beside plain inference', [
+        'network', 'device', 'batch_size', 'memory_format', 'precision', 'compiled', 'sites',
+        'plain_images_per_s', 'statistics_images_per_s', *RATIO]),
+    'traversals': ("One traversal to a selection beside the paper's two", [
+        'network', 'device', 'batch_size', 'batches', 'paper_s', 'ours_s', *RATIO]),
+    'evaluation': ('W4A4 evaluation beside full precision', [
+        'network', 'sites', 'quantizer', 'batch_size', 'number_of_sites', 'plain_s', 'quantized_s',
+        *RATIO]),
+    'clustering': ('Clustering and ranking', None),
+    'decoding': ('Decoding', None),
+    'fast_decoding': ('What fast decoding changes', None),
+    'memory': ('Peak memory', None)}
 
 
 def markdown(df):
     "A DataFrame as a Markdown table."
-    cells = [[f'{v:.3g}' if isinstance(v, float) and v < 100 else f'{v:.0f}' if isinstance(v, float) else str(v) for v in row] for row in df.itertuples(index=False)]
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in [list(df.columns), ['---'] * len(df.columns), *cells])
+    def text(v):
+        if not isinstance(v, float): return str(v)
+        return f'{v:.3g}' if v < 100 else f'{v:.0f}'
+    cells = [[text(v) for v in row] for row in df.itertuples(index=False)]
+    return '\n'.join('| ' + ' | '.join(row) + ' |'
+                     for row in [list(df.columns), ['---'] * len(df.columns), *cells])
 
 
 def section(name, title, columns):

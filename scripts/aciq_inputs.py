@@ -2,8 +2,9 @@
 
     python scripts/aciq_inputs.py [--networks NAME...] [--out results] [--tables FOLDER]
 
-Writes aciq_inputs.csv (a row per site: mean and sigma of the input, recorded and from the table, and the squared
-error of both ranges) and aciq_accuracy.csv (top-1 with either, and with the statistics of the output).
+Writes aciq_inputs.csv (a row per site: mean and sigma of the input, recorded and from the table,
+and the squared error of both ranges) and aciq_accuracy.csv (top-1 with either, and with the
+statistics of the output).
 100 balanced images; every fifth CIFAR-10 test image, all 500 of the ImageNet sample.
 """
 import argparse
@@ -59,10 +60,12 @@ def of_output(seen, bits):
 def compare(case, seed):
     "The ranges of one set by three statistics, for every number of bits; and the observations."
     chosen = choose(case.table, Recipe('balanced', 100, seed))
-    seen, values = (observe(case.net, case.table, chosen, e, pool=case.pool) for e in ('aciq-gauss', 'mse'))
+    seen, values = (observe(case.net, case.table, chosen, e, pool=case.pool)
+                    for e in ('aciq-gauss', 'mse'))
     bells = [tuple(b) for b in recorded_bells(case, chosen).tolist()]
-    ranges = {b: dict(minmax=seen.observed, output=of_output(seen, b), recorded=ranges_of(seen, bells, b),
-                      table=seen.ranges(b)) for b in {*widths(case), BITS}}
+    ranges = {b: dict(minmax=seen.observed, output=of_output(seen, b),
+                      recorded=ranges_of(seen, bells, b), table=seen.ranges(b))
+              for b in {*widths(case), BITS}}
     return seen, values, bells, ranges
 
 
@@ -74,8 +77,10 @@ def site_rows(case):
     for k, (name, s) in enumerate(zip(case.table.sites, seen.sites)):
         table = seen.bells[k] or (np.nan, np.nan)
         row = dict(network=case.net.name, site=name, activation=type(s.fn).__name__,
-                   input_mean=bells[k][0], input_sigma=bells[k][1], table_mean=table[0], table_sigma=table[1])
-        row |= {f'error_{e}': error(k, r) for e, r in ranges[BITS].items()} | dict(error_least=error(k, least))
+                   input_mean=bells[k][0], input_sigma=bells[k][1], table_mean=table[0],
+                   table_sigma=table[1])
+        row |= {f'error_{e}': error(k, r) for e, r in ranges[BITS].items()}
+        row |= dict(error_least=error(k, least))
         rows.append({c: f'{v:.6g}' if isinstance(v, float) else v for c, v in row.items()})
     return [dict(r, a_bits=BITS, **case.facts, numerics=2) for r in rows]
 
@@ -83,7 +88,8 @@ def site_rows(case):
 def accuracy_rows(case, sets):
     "Top-1 for each of the statistics."
     step = 1 if case.net.name == MENET else 5
-    val = list(load_batches(case.val, case.net.preprocess, np.arange(0, len(case.val), step), case.batch_size, 0))
+    val = list(load_batches(case.val, case.net.preprocess, np.arange(0, len(case.val), step),
+                            case.batch_size, 0))
     n, rows = sum(len(b) for b in val), []
     for seed in range(sets):
         for bits, named in compare(case, seed)[3].items():
@@ -92,8 +98,9 @@ def accuracy_rows(case, sets):
                 with quantized(case.net, r, bits, bits) as q:
                     right = sum((q(b.images).argmax(1).numpy() == b.labels).sum() for b in val)
                 top1 = 100 * float(right) / n
-                rows.append(dict(network=case.net.name, statistics=statistics, w_bits=bits, a_bits=bits, n=100, seed=seed,
-                                 top1=round(top1, 4), se=round(float(standard_error(top1, n)), 4), images=n,
+                rows.append(dict(network=case.net.name, statistics=statistics, w_bits=bits,
+                                 a_bits=bits, n=100, seed=seed, top1=round(top1, 4),
+                                 se=round(float(standard_error(top1, n)), 4), images=n,
                                  **case.facts, numerics=2))
     return rows
 
@@ -109,7 +116,9 @@ def main(networks, data, out, tables):
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--networks', nargs='+', default=[*CIFAR, MENET])
-    parser.add_argument('--data', default=os.environ.get('SELECTQ_DATA', '.'), help='folder with cifar10 and the sample')
+    parser.add_argument('--data', default=os.environ.get('SELECTQ_DATA', '.'),
+                        help='folder with cifar10 and the sample')
     parser.add_argument('--out', default=ROOT / 'results')
-    parser.add_argument('--tables', default=ROOT / '.tables', help='where the statistics tables are kept')
+    parser.add_argument('--tables', default=ROOT / '.tables',
+                        help='where the statistics tables are kept')
     main(**vars(parser.parse_args()))

@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import pages  # noqa: E402  (beside this file, wherever Python was started)
 import stated  # noqa: E402
 
-# Left out of a plain run; `--only NAME` runs them. Empty it once the pages pass them all.
-OFF = ("width",)
+# Left out of a plain run; `--only NAME` runs them. Empty: every check runs.
+OFF = ()
 BIN = Path(sys.executable).parent
 NOT_OURS = ("__pycache__", ".ipynb_checkpoints", ".last_checked", "*.pyc")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:root|home|tmp|work|Users)/[^\s'\"<]*")
@@ -250,14 +250,13 @@ def check_figures():
 
 
 def wide_lines(path):
-    """How many lines of code are too long in a notebook or a Python file; options (#|) may be."""
+    """How many lines of code are too long in a notebook or a Python file."""
     texts = (
         ["".join(c["source"]) for c in cells_of(path) if c["cell_type"] == "code"]
         if path.suffix == ".ipynb"
         else [(ROOT / path).read_text(encoding="utf-8")]
     )
-    lines = [line for text in texts for line in text.splitlines() if not line.startswith("#| ")]
-    return sum(len(line) > COLUMNS for line in lines)
+    return sum(len(line) > COLUMNS for text in texts for line in text.splitlines())
 
 
 def check_width():

@@ -1,10 +1,12 @@
-"""Make the result files of the paper's experiments, the ablations and the grid of estimators: results/*.csv.
+"""Make the result files (results/*.csv) of experiments, ablations and the grid of estimators.
 
-    python scripts/experiments.py PART... [--data $SELECTQ_DATA] [--networks NAME...] [--out results] [--tables FOLDER]
+    python scripts/experiments.py PART... [--data $SELECTQ_DATA] [--networks NAME...]
+                                          [--out results] [--tables FOLDER]
 
-Parts: tables (table1, table3, table4, fig2, fig6, fig7), grid (estimator x selection x bits), readings, ablations (one knob
-each), sites, agreement. CIFAR-10 has 50,000 images to choose from and 10,000 to evaluate on, the ImageNet sample 1,000 and
-500. A run that was stopped goes on; rows made by other numerics are made again. `--networks digits` is over in seconds.
+Parts: tables (table1, table3, table4, fig2, fig6, fig7), grid (estimator x selection x bits),
+readings, ablations (one knob each), sites, agreement. CIFAR-10 has 50,000 images to choose from and
+10,000 to evaluate on, the ImageNet sample 1,000 and 500. A run that was stopped goes on; rows made
+by other numerics are made again. `--networks digits` is over in seconds.
 """
 import argparse
 import os
@@ -17,8 +19,8 @@ from selectq.ablations import KNOB_VALUES, ablation_recipes
 from selectq.channels import channel_statistics
 from selectq.clustering import READINGS
 from selectq.data import limit_pool, open_pool, read_classes
-from selectq.measures import (measure_dead, measure_looks, measure_positions, measure_seconds, measure_site_widths,
-                              measure_width, random_widths)
+from selectq.measures import (measure_dead, measure_looks, measure_positions, measure_seconds,
+                              measure_site_widths, measure_width, random_widths)
 from selectq.models import Network, load_network
 from selectq.paper import experiment_recipes, experiment_settings
 from selectq.looks import image_looks
@@ -31,7 +33,8 @@ ROOT = Path(__file__).parents[1]
 CIFAR = ('resnet20_cifar10', 'seresnet20_cifar10', 'mobilenetv2_cifar10')
 MENET = 'menet128_8x1_g4'
 PAPERS = 'printed', 'text'  # the two readings of the paper's text
-ESTIMATORS = ('minmax', 'mean-extremes', 'percentile', 'mse', 'entropy', 'aciq-gauss', 'aciq-laplace')
+ESTIMATORS = ('minmax', 'mean-extremes', 'percentile', 'mse', 'entropy', 'aciq-gauss',
+              'aciq-laplace')
 
 
 @dataclass(frozen=True)
@@ -64,37 +67,45 @@ class Case:
         return run_study(self.net, self.val, self.table, recipes, bits, study=name, out=out,
                          batch_size=self.scale.batch_size, **options)
 
-    def measure(self, name, recipes, measure, out): return measure_study(self.table, recipes, measure, study=name, out=out)
+    def measure(self, name, recipes, measure, out):
+        return measure_study(self.table, recipes, measure, study=name, out=out)
 
     def recipes(self, readings, seeds=None):
         "SelectQ's small sets."
         seeds = self.scale.seeds if seeds is None else seeds
-        return [Recipe('selectq', self.scale.small, seed, READINGS[r]) for r in readings for seed in range(seeds)]
+        return [Recipe('selectq', self.scale.small, seed, READINGS[r]) for r in readings
+                for seed in range(seeds)]
 
-    def random(self): return [Recipe('balanced', self.scale.small, seed) for seed in range(self.scale.seeds)]
+    def random(self):
+        return [Recipe('balanced', self.scale.small, seed) for seed in range(self.scale.seeds)]
 
 
 def images(name, data):
     "Weights, pool and validation set of a network."
-    if name == 'digits': return None, limit_pool(open_pool('digits'), 150), limit_pool(open_pool('digits', 'val'), 50)
+    if name == 'digits':
+        train, val = open_pool('digits'), open_pool('digits', 'val')
+        return None, limit_pool(train, 150), limit_pool(val, 50)
     if name != MENET:
         pool, val = (open_pool(data / f'cifar10/{part}.parquet') for part in ('train', 'test'))
         return ROOT / f'results/weights/{name}.safetensors', pool, val
     folder = data / 'imagenet-sample'
     classes = read_classes(folder / 'wnids.json')
-    return data / f'weights/{name}.safetensors', *(open_pool(folder / part, classes=classes) for part in ('train', 'val'))
+    train, val = (open_pool(folder / part, classes=classes) for part in ('train', 'val'))
+    return data / f'weights/{name}.safetensors', train, val
 
 
 def load_case(name, data, tables, kind='activation'):
     weights, pool, val = images(name, data)
     net, scale = load_network(name, weights), SCALES.get(name, Scale())
-    return Case(net, pool, val, collect(net, pool, kind, out=tables / f'{name}-{kind}', workers=1), scale)
+    table = collect(net, pool, kind, out=tables / f'{name}-{kind}', workers=1)
+    return Case(net, pool, val, table, scale)
 
 
 def tables(case, out):
     "The forms of the paper's tables and figures."
     s = case.scale
-    for name in ('table3', 'fig2') if case.net.name == MENET else ('table1', 'table4', 'fig2', 'fig6', 'fig7'):
+    cifar = ('table1', 'table4', 'fig2', 'fig6', 'fig7')
+    for name in ('table3', 'fig2') if case.net.name == MENET else cifar:
         asked = dict(bits=s.bits, sizes=(s.n,)) | dict(s.changes)
         if name == 'fig6': asked['sizes'] = None if s.n == 1000 else (s.n, 2 * s.n)
         if name != 'fig7': asked.pop('centroids', None)
@@ -104,7 +115,8 @@ def tables(case, out):
 
 def grid(case, out):
     "Estimator x selection x bits."
-    case.study('grid', case.random() + case.recipes(PAPERS), case.scale.low, out, estimators=ESTIMATORS, pool=case.pool)
+    case.study('grid', case.random() + case.recipes(PAPERS), case.scale.low, out,
+               estimators=ESTIMATORS, pool=case.pool)
 
 
 def readings(case, out):
@@ -112,18 +124,24 @@ def readings(case, out):
     s, all_four = case.scale, case.recipes(READINGS)
     case.study('readings', ablation_recipes('reading', s.small, s.seeds), s.bits, out)
     unit, seen = random_widths(case.table, s.small), image_looks(case.pool)
-    types = [type(case.net.module.get_submodule(name.split(':')[0])).__name__ for name in case.table.sites]
+    types = [type(case.net.module.get_submodule(name.split(':')[0])).__name__
+             for name in case.table.sites]
     case.measure('readings_width', all_four, lambda t, r: measure_width(t, r, unit), out)
     case.measure('readings_looks', all_four, lambda t, r: measure_looks(t, r, seen, case.pool), out)
-    case.measure('readings_sites', case.recipes(READINGS, 1), lambda t, r: measure_site_widths(t, r, unit, types), out)
-    least = [given_recipe(f'least {q}', np.argsort(seen[q].to_numpy(), kind='stable')[:s.small]) for q in seen]
+    case.measure('readings_sites', case.recipes(READINGS, 1),
+                 lambda t, r: measure_site_widths(t, r, unit, types), out)
+    least = [given_recipe(f'least {q}', np.argsort(seen[q].to_numpy(), kind='stable')[:s.small])
+             for q in seen]
     case.study('readings_pixels', least, s.low, out)
     if any('.se.' in name for name in case.table.sites):
-        gates = [replace(r, settings=replace(r.settings, score_sites='!*.se.*')) for r in case.recipes(PAPERS, 1)]
+        gates = [replace(r, settings=replace(r.settings, score_sites='!*.se.*'))
+                 for r in case.recipes(PAPERS, 1)]
         case.study('readings_gates', gates, s.bits, out)
 
 
-def changed(case, knob): return [replace(r, settings=replace(r.settings, **c)) for r in case.recipes(PAPERS, 1) for c in KNOB_VALUES[knob]]
+def changed(case, knob):
+    return [replace(r, settings=replace(r.settings, **c)) for r in case.recipes(PAPERS, 1)
+            for c in KNOB_VALUES[knob]]
 
 
 def ablations(case, out):
@@ -138,7 +156,8 @@ def ablations(case, out):
     for knob in KNOB_VALUES:
         if knob in ('reading', 'centroids'): continue  # `readings`, and fig7 of `tables`
         recipes = ablation_recipes(knob, s.small, s.traversals if knob == 'traversal' else s.seeds)
-        for part, given in split(recipes, channels, noise): case.study(knob, part, s.low, out, given=given)
+        for part, given in split(recipes, channels, noise):
+            case.study(knob, part, s.low, out, given=given)
 
 
 def split(recipes, channels, noise):
@@ -157,11 +176,13 @@ def sites(name, data, folder, out):
 
 
 def agreement(networks, data, folder, out):
-    "The sets of different networks, sites and traversals, and what a set is worth for another network."
+    "The sets of networks, sites and traversals, and what a set is worth for another network."
     cases = [load_case(name, data, folder) for name in networks if name != MENET]
     others = [load_case(networks[0], data, folder, kind) for kind in ('output', 'input')]
-    for case in cases + others: case.measure('agreement', case.recipes(PAPERS, 2), measure_positions, out)
-    chosen = {f'{r} for {c.net.name}': choose(c.table, *c.recipes([r], 1)).index for r in PAPERS for c in cases}
+    for case in cases + others:
+        case.measure('agreement', case.recipes(PAPERS, 2), measure_positions, out)
+    chosen = {f'{r} for {c.net.name}': choose(c.table, *c.recipes([r], 1)).index for r in PAPERS
+              for c in cases}
     lent = [given_recipe(name, index) for name, index in chosen.items()]
     for case in cases: case.study('transfer', lent + case.random()[:1], case.scale.low, out)
 
@@ -176,13 +197,16 @@ def main(parts, networks, data, out, tables):
             print(f'{part}: {name} done', flush=True)
 
 
-PARTS = dict(tables=tables, grid=grid, readings=readings, ablations=ablations, sites=sites, agreement=agreement)
+PARTS = dict(tables=tables, grid=grid, readings=readings, ablations=ablations, sites=sites,
+             agreement=agreement)
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('parts', nargs='+', choices=PARTS)
     parser.add_argument('--networks', nargs='+', default=[*CIFAR, MENET])
-    parser.add_argument('--data', default=os.environ.get('SELECTQ_DATA', '.'), help='folder with cifar10, imagenet-sample, weights')
+    parser.add_argument('--data', default=os.environ.get('SELECTQ_DATA', '.'),
+                        help='folder with cifar10, imagenet-sample, weights')
     parser.add_argument('--out', default=ROOT / 'results')
-    parser.add_argument('--tables', default=ROOT / '.tables', help='where the statistics tables are kept')
+    parser.add_argument('--tables', default=ROOT / '.tables',
+                        help='where the statistics tables are kept')
     main(**vars(parser.parse_args()))

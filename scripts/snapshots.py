@@ -2,8 +2,9 @@
 
     python scripts/snapshots.py [NETWORK...] --data $SELECTQ_DATA [--out results] [--cache FOLDER]
 
-CIFAR-10 networks read their weights from results/weights and all 50,000 training images; MENet-128 reads the ImageNet sample.
-Four files per network: histograms of one layer, images at a few sites, correlations at every site, centroids on their way.
+CIFAR-10 networks read their weights from results/weights and all 50,000 training images; MENet-128
+reads the ImageNet sample. Four files per network: histograms of one layer, images at a few sites,
+correlations at every site, centroids on their way.
 """
 import argparse
 import os
@@ -31,8 +32,12 @@ READINGS = (SelectQSettings(), SelectQSettings(update='shift', order='lowest'))
 
 def load_case(name, data):
     "A network with weights and its pool."
-    if name != MENET: return load_network(name, ROOT / f'results/weights/{name}.safetensors'), open_pool(data / 'cifar10/train.parquet')
-    return load_network(name, data / f'weights/{name}.safetensors'), open_pool(data / 'imagenet-sample/train', classes=read_classes(data / 'imagenet-sample/wnids.json'))
+    if name != MENET:
+        weights = ROOT / f'results/weights/{name}.safetensors'
+        return load_network(name, weights), open_pool(data / 'cifar10/train.parquet')
+    net = load_network(name, data / f'weights/{name}.safetensors')
+    classes = read_classes(data / 'imagenet-sample/wnids.json')
+    return net, open_pool(data / 'imagenet-sample/train', classes=classes)
 
 
 def second_block(sites):
@@ -43,7 +48,9 @@ def second_block(sites):
 def histograms(net, pool, table, seed, images=8):
     "One layer over images of class 0, or of the first classes where a class holds fewer images."
     of_class = np.flatnonzero(pool.labels == 0)
-    rows = np.sort(np.random.default_rng(seed).permutation(of_class)[:images]) if len(of_class) >= images else np.argsort(pool.labels, kind='stable')[:images]
+    rows = np.argsort(pool.labels, kind='stable')[:images]
+    if len(of_class) >= images:
+        rows = np.sort(np.random.default_rng(seed).permutation(of_class)[:images])
     x = next(iter(load_batches(pool, net.preprocess, rows, images))).images
     site = second_block(find_sites(net.module, 'output', x[:2]))
     df = activation_histograms(net, x, site, 'output', names=rows)
@@ -59,7 +66,9 @@ def few_sites(table, count=4):
 def points(net, pool, table, seed, images=350):
     "The four statistics of some images at a few sites."
     rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:images])
-    return pd.concat([pd.DataFrame(table.stats[rows, k], columns=STATISTICS).assign(site=table.sites[k], image=table.index[rows]) for k in few_sites(table)])
+    frames = {k: pd.DataFrame(table.stats[rows, k], columns=STATISTICS) for k in few_sites(table)}
+    return pd.concat([df.assign(site=table.sites[k], image=table.index[rows])
+                      for k, df in frames.items()])
 
 
 def sites(net, pool, table, seed):
@@ -68,15 +77,17 @@ def sites(net, pool, table, seed):
 
 
 def centroids(net, pool, table, seed):
-    "Positions of the centroids during the traversal, at a few sites, in both readings, and how often each won in the end."
+    "Positions of the centroids at a few sites, in both readings, and how often each won."
     frames = []
     for settings in READINGS:
         wins = cluster(table, settings).wins
         for k in few_sites(table):
             seen, paths = centroid_paths(table, settings, k)
-            grid = pd.MultiIndex.from_product([seen, range(paths.shape[1])], names=['seen', 'centroid'])
+            grid = pd.MultiIndex.from_product([seen, range(paths.shape[1])],
+                                              names=['seen', 'centroid'])
             df = pd.DataFrame(paths.reshape(-1, 2), grid, ['mean', 'std']).reset_index()
-            frames.append(df.assign(site=table.sites[k], update=settings.update, wins=wins[k, df.centroid]))
+            frames.append(df.assign(site=table.sites[k], update=settings.update,
+                                    wins=wins[k, df.centroid]))
     return pd.concat(frames)
 
 
@@ -85,20 +96,27 @@ def main(networks, data, out, cache, seed):
     with tempfile.TemporaryDirectory() as temporary:
         for name in networks:
             net, pool = load_case(name, data)
-            table = collect(net, pool, 'activation', out=Path(cache or temporary) / f'{name}-activation')
+            table = collect(net, pool, 'activation',
+                            out=Path(cache or temporary) / f'{name}-activation')
             for make in (histograms, points, sites, centroids):
-                df = make(net, pool, table, seed).assign(network=name, weights=net.hash[:12], images=len(table), seed=seed)
+                df = make(net, pool, table, seed).assign(network=name, weights=net.hash[:12],
+                                                         images=len(table), seed=seed)
                 path = out / f'snapshot_{make.__name__}_{name}.csv'
                 df.to_csv(path, index=False, float_format='%.5g')
-                print(f'{path.name}: {len(df):,} rows, {path.stat().st_size // 1000} KB', flush=True)
+                print(f'{path.name}: {len(df):,} rows, {path.stat().st_size // 1000} KB',
+                      flush=True)
 
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('networks', nargs='*', default=['resnet20_cifar10', 'seresnet20_cifar10', 'mobilenetv2_cifar10', MENET])
-    parser.add_argument('--data', default=os.environ.get('SELECTQ_DATA', '.'), help='folder with cifar10, imagenet-sample and weights')
+    parser.add_argument('networks', nargs='*',
+                        default=['resnet20_cifar10', 'seresnet20_cifar10', 'mobilenetv2_cifar10',
+                                 MENET])
+    parser.add_argument('--data', default=os.environ.get('SELECTQ_DATA', '.'),
+                        help='folder with cifar10, imagenet-sample and weights')
     parser.add_argument('--out', default=ROOT / 'results')
-    parser.add_argument('--cache', help='folder for the statistics tables; a temporary one by default')
+    parser.add_argument('--cache',
+                        help='folder for the statistics tables; a temporary one by default')
     parser.add_argument('--seed', type=int, default=0, help='of the images drawn')
     torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', torch.get_num_threads())))
     main(**vars(parser.parse_args()))

@@ -869,4 +869,10 @@ d = { 'settings': { 'branch': 'main',
                                    'selectq.traversal.collect': ('traversal.html#collect', 'selectq/traversal.py'),
                                    'selectq.traversal.ranks': ('traversal.html#ranks', 'selectq/traversal.py'),
                                    'selectq.traversal.show_bar': ('traversal.html#show_bar', 'selectq/traversal.py'),
-                                   'selectq.traversal.traverse': ('traversal.html#traverse', 'selectq/traversal.py')}}}
+                                   'selectq.traversal.traverse': ('traversal.html#traverse', 'selectq/traversal.py')},
+            'selectq.webpage': { 'selectq.webpage._inline': ('webpage.html#_inline', 'selectq/webpage.py'),
+                                 'selectq.webpage.web_figure': ('webpage.html#web_figure', 'selectq/webpage.py'),
+                                 'selectq.webpage.web_images': ('webpage.html#web_images', 'selectq/webpage.py'),
+                                 'selectq.webpage.web_table': ('webpage.html#web_table', 'selectq/webpage.py'),
+                                 'selectq.webpage.web_text': ('webpage.html#web_text', 'selectq/webpage.py'),
+                                 'selectq.webpage.write_page': ('webpage.html#write_page', 'selectq/webpage.py')}}}

@@ -160,7 +160,8 @@ def _match(table, n, target, rule, seed):
     "Images whose ranges come closest to those in a file."
     from selectq.matching import MatchSettings, match
     from selectq.targets import load_target
-    if target is None: _refuse('strategy=\'match\' needs --target FILE; make one with selectq target')
+    if target is None:
+        _refuse('strategy=\'match\' needs --target FILE; make one with selectq target')
     wanted = load_target(target, table)
     return match(table, wanted, n, rule, settings=MatchSettings(seed=seed))
 
@@ -177,8 +178,8 @@ def select(table: StatsArg, n: Number = 1000,
            batch_size: TBatch = 32, seed: Seed = 0, shuffle: Shuffle = True,
            distance: Distance = 'euclidean',
            initialisation: Initialisation = 'uniform', score_sites: ScoreSites = 'all',
-           target: Annotated[Optional[str], _option(
-               metavar='FILE', help='Of --strategy match: the ranges to carry (selectq target).')] = None,
+           target: Annotated[Optional[str], _option(metavar='FILE', help=(
+               'Of --strategy match: the ranges to carry (selectq target).'))] = None,
            rule: Rule = 'joint'):
     "Choose images from a statistics table."
     from selectq import ranking

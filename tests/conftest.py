@@ -1,7 +1,9 @@
-"""A generated world of images, and two ways to run `selectq`: in this process, and in one of its own."""
+"""A generated world of images, and two ways to run `selectq`: here, and as a process."""
+
 import os
 
-os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", MPLBACKEND="agg")  # before torch: the machine may be busy
+# before torch: the machine may be busy
+os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", MPLBACKEND="agg")
 
 import io
 import json
@@ -23,7 +25,7 @@ from selectq.models import build_network, load_network
 
 CLASSES = [str(k) for k in range(10)]
 
-# Where the tests run in the background, Ctrl-C is ignored and the processes they start would inherit that.
+# In the background Ctrl-C is ignored, and the processes that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -37,8 +39,21 @@ def call(command, **places):
 
 def start(command, cwd, env={}, **places):
     """Start `selectq COMMAND` in a process, and a process group, of its own."""
-    words = [sys.executable, "-m", "selectq.cli", *(word.format(**places) for word in shlex.split(command))]
-    return subprocess.Popen(words, cwd=cwd, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    words = [
+        sys.executable,
+        "-m",
+        "selectq.cli",
+        *(word.format(**places) for word in shlex.split(command)),
+    ]
+    return subprocess.Popen(
+        words,
+        cwd=cwd,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def finish(process):
@@ -48,7 +63,7 @@ def finish(process):
 
 
 def one_line(result, *words):
-    """The one line of a refusal: exit code 2, nothing else on stderr, no traceback, all words there."""
+    """The one line of a refusal: exit code 2, nothing else on stderr, no traceback, all words."""
     code, out, err = result
     assert code == 2, (code, out, err)
     assert out == "" and "Traceback" not in err
@@ -60,8 +75,11 @@ def one_line(result, *words):
 
 def tree(folder):
     """Every path below a folder with its size and time of change."""
-    return {p.relative_to(folder).as_posix(): (p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.rglob("*")) if p.is_file()} | {
-        p.relative_to(folder).as_posix(): None for p in folder.rglob("*") if p.is_dir()}
+    return {
+        p.relative_to(folder).as_posix(): (p.stat().st_size, p.stat().st_mtime_ns)
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    } | {p.relative_to(folder).as_posix(): None for p in folder.rglob("*") if p.is_dir()}
 
 
 def write_digits(root, part, rows, flat=False):
@@ -82,9 +100,14 @@ def world(tmp_path_factory):
     w.pool = write_digits(root / "pool", "train", range(60))
     w.val = write_digits(root / "val", "val", range(40))
     w.flat = write_digits(root / "flat", "val", range(12), flat=True)
-    w.few = write_digits(root / "few", "val", [i for i in range(60) if open_pool("digits", "val").labels[i] in (2, 5)])
+    w.few = write_digits(
+        root / "few",
+        "val",
+        [i for i in range(60) if open_pool("digits", "val").labels[i] in (2, 5)],
+    )
     w.leak = write_digits(write_digits(root / "leak", "val", range(40)), "train", [7])
-    w.copy = write_digits(root / "copy", "val", range(40))  # with an image of the pool under another name
+    # with an image of the pool under another name
+    w.copy = write_digits(root / "copy", "val", range(40))
     shared = next(w.pool.rglob("*.png"))
     (w.copy / shared.parent.name / "holiday.png").write_bytes(shared.read_bytes())
     w.broken = write_digits(root / "broken", "train", range(60, 120))  # 2 of 62 cannot be decoded
@@ -97,28 +120,57 @@ def world(tmp_path_factory):
     w.classes, w.eleven = root / "classes.json", root / "eleven.json"
     w.classes.write_text(json.dumps(CLASSES))
     w.eleven.write_text(json.dumps([*CLASSES, "ten"]))
-    w.nan, w.other, w.unfit, w.garbage = root / "nan.safetensors", root / "other.safetensors", root / "unfit.pth", root / "garbage.pth"
+    w.nan, w.other, w.unfit, w.garbage = (
+        root / "nan.safetensors",
+        root / "other.safetensors",
+        root / "unfit.pth",
+        root / "garbage.pth",
+    )
     state = load_network("digits").module.state_dict()
-    save_file({k: torch.full_like(v, float("nan")) if k == "features.stage2.unit1.body.conv1.conv.weight" else v for k, v in state.items()}, w.nan)
+    save_file(
+        {
+            k: (
+                torch.full_like(v, float("nan"))
+                if k == "features.stage2.unit1.body.conv1.conv.weight"
+                else v
+            )
+            for k, v in state.items()
+        },
+        w.nan,
+    )
     torch.manual_seed(0)
     save_file(build_network("digits").module.state_dict(), w.other)
     torch.save({k: v for k, v in state.items() if "stage3" not in k}, w.unfit)
     w.garbage.write_bytes(bytes(range(256)))
     w.tables = root / "tables"
-    for name, command in {"table": "stats digits {pool}", "input": "stats digits {pool} --sites input", "unlabelled": "stats digits {flat}",
-                          "others": "stats digits {pool} --weights {other}", "incomplete": "stats digits {pool}"}.items():
-        code, _, err = call(command + " --workers 0 --noise 12 --chunk 25 --out {tables}/" + name, **vars(w))
+    for name, command in {
+        "table": "stats digits {pool}",
+        "input": "stats digits {pool} --sites input",
+        "unlabelled": "stats digits {flat}",
+        "others": "stats digits {pool} --weights {other}",
+        "incomplete": "stats digits {pool}",
+    }.items():
+        code, _, err = call(
+            command + " --workers 0 --noise 12 --chunk 25 --out {tables}/" + name, **vars(w)
+        )
         assert code == 0, err
         setattr(w, name, w.tables / name)
     meta = w.incomplete / "meta.json"
     meta.write_text(json.dumps({**json.loads(meta.read_text()), "complete": False}))
     for name in ("table", "input"):
-        assert call("select {tables}/" + name + " -n 10 --out {root}/" + name + ".json", **vars(w))[0] == 0
+        assert (
+            call("select {tables}/" + name + " -n 10 --out {root}/" + name + ".json", **vars(w))[0]
+            == 0
+        )
     w.selection, w.strange, w.junk = root / "table.json", root / "input.json", root / "junk.json"
     w.junk.write_text('{"images": [')
     w.file = root / "file"
     w.file.write_text("mine")
-    assert {folder.name: open_pool(folder).classes for folder in (w.pool, w.val, w.leak, w.copy, w.broken) if open_pool(folder).classes != tuple(CLASSES)} == {}
+    assert {
+        folder.name: open_pool(folder).classes
+        for folder in (w.pool, w.val, w.leak, w.copy, w.broken)
+        if open_pool(folder).classes != tuple(CLASSES)
+    } == {}
     before = tree(root)
     yield w
     assert tree(root) == before

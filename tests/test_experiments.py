@@ -1,4 +1,5 @@
-"""The script behind the published results: every part in small, one row schema, and nothing computed twice."""
+"""The script behind the published results: one row schema, and nothing computed twice."""
+
 import importlib.util
 from pathlib import Path
 
@@ -9,45 +10,89 @@ from selectq import studies
 from selectq.studies import _SET, ROW, read_rows, read_study
 
 ROOT = Path(__file__).resolve().parent.parent
-STUDIES = {"table1", "table4", "fig2", "fig6", "fig7", "grid", "readings", "readings_pixels", "sites", "transfer",
-           "gamma", "step", "distance", "initialisation", "granularity", "traversal"}
-MEASURES = {"readings_width": {"width", "correlation"}, "readings_looks": {"brightness", "classes"}, "readings_sites": {"site", "activation", "width"},
-            "centroids_seconds": {"seconds"}, "distance_cost": {"seconds", "megabytes"}, "granularity_dead": {"dead", "all_centroids"},
-            "agreement": {"positions"}}
+STUDIES = {
+    "table1",
+    "table4",
+    "fig2",
+    "fig6",
+    "fig7",
+    "grid",
+    "readings",
+    "readings_pixels",
+    "sites",
+    "transfer",
+    "gamma",
+    "step",
+    "distance",
+    "initialisation",
+    "granularity",
+    "traversal",
+}
+MEASURES = {
+    "readings_width": {"width", "correlation"},
+    "readings_looks": {"brightness", "classes"},
+    "readings_sites": {"site", "activation", "width"},
+    "centroids_seconds": {"seconds"},
+    "distance_cost": {"seconds", "megabytes"},
+    "granularity_dead": {"dead", "all_centroids"},
+    "agreement": {"positions"},
+}
 
 
 @pytest.fixture(scope="module")
 def experiments():
-    spec = importlib.util.spec_from_file_location("experiments", ROOT / "scripts" / "experiments.py")
+    spec = importlib.util.spec_from_file_location(
+        "experiments", ROOT / "scripts" / "experiments.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def test_all_parts(experiments, tmp_path, monkeypatch):
-    """Every part on the digits; the second run evaluates nothing and leaves every file as it was."""
+    """Every part on the digits; the second run evaluates nothing and changes no file."""
     evaluated, evaluate = [], studies.evaluate
-    monkeypatch.setattr(studies, "evaluate", lambda *a, **k: evaluated.append(1) or evaluate(*a, **k))
+    monkeypatch.setattr(
+        studies, "evaluate", lambda *a, **k: evaluated.append(1) or evaluate(*a, **k)
+    )
     monkeypatch.setattr(experiments, "ESTIMATORS", ("minmax", "mse"))
-    go = lambda: experiments.main([*experiments.PARTS], ["digits"], "nowhere", tmp_path / "out", tmp_path / "tables")
+    go = lambda: experiments.main(
+        [*experiments.PARTS], ["digits"], "nowhere", tmp_path / "out", tmp_path / "tables"
+    )
     go()
     files = {p.stem: p for p in (tmp_path / "out").iterdir()}
     assert set(files) == STUDIES | set(MEASURES) and all(p.suffix == ".csv" for p in files.values())
     for name in STUDIES:
-        assert pd.read_csv(files[name], nrows=1).columns.tolist() == ROW and set(read_study(files[name]).study) == {name}
+        assert pd.read_csv(files[name], nrows=1).columns.tolist() == ROW
+        assert set(read_study(files[name]).study) == {name}
     for name, columns in MEASURES.items():
         df = pd.read_csv(files[name])
-        assert {"study", *_SET, *columns, "numerics"} <= set(df.columns) and df.columns[-1] == "numerics", name
-    before, count = {name: (p.read_bytes(), len(p.read_text())) for name, p in files.items()}, len(evaluated)
+        assert {"study", *_SET, *columns, "numerics"} <= set(df.columns), name
+        assert df.columns[-1] == "numerics", name
+    before, count = {name: (p.read_bytes(), len(p.read_text())) for name, p in files.items()}, len(
+        evaluated
+    )
     assert count > 0
     go()
-    assert len(evaluated) == count and all(sorted(files[n].read_text()) == sorted(b[0].decode()) for n, b in before.items())
+    assert len(evaluated) == count
+    assert all(sorted(files[n].read_text()) == sorted(b[0].decode()) for n, b in before.items())
 
 
 def test_published_files():
-    """The committed studies have one schema, rows of the current numerics only, and no question answered twice."""
-    found = {p.name for p in (ROOT / "results").glob("*.csv") if read_rows(ROOT / "results", p.name)}
-    assert {"table1.csv", "table3.csv", "fig2.csv", "fig6.csv", "fig7.csv", "readings.csv", "traversal.csv", "gamma.csv"} <= found
+    """The committed studies: one schema, the current numerics only, no question answered twice."""
+    found = {
+        p.name for p in (ROOT / "results").glob("*.csv") if read_rows(ROOT / "results", p.name)
+    }
+    assert {
+        "table1.csv",
+        "table3.csv",
+        "fig2.csv",
+        "fig6.csv",
+        "fig7.csv",
+        "readings.csv",
+        "traversal.csv",
+        "gamma.csv",
+    } <= found
     for name in found:
         rows = read_rows(ROOT / "results", name)
         assert len({studies._question(r) for r in rows}) == len(rows), name

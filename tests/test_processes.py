@@ -1,8 +1,8 @@
 """`selectq stats` by one process and by several, interrupted in every way, and resumed.
 
 The parts stay the same bytes. Every run here is a process as a user starts it: `python -m
-selectq.cli stats` or torchrun. Three helpers run in this process what needs none: `refused`, `load_table` and
-`_open_folder`.
+selectq.cli stats` or torchrun. Three helpers run in this process what needs none:
+`refused`, `load_table` and `_open_folder`.
 """
 import json, os, resource, shutil, signal, socket, subprocess, sys, threading, time
 from pathlib import Path
