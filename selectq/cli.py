@@ -15,6 +15,7 @@ from typing import Annotated, List, Optional
 import typer
 from typer.core import TyperCommand
 
+from .explore_command import explore
 from .options import BatchSize, Bits, Centroids, Classes, CorrectBias, Device, Distance
 from .options import EdgeBits, Estimators, FastDecode, Fold, Gamma, Granularity
 from .options import Initialisation, Inputs, LambdaMax, LambdaMin, Leak, ModelArg, Number
@@ -395,6 +396,9 @@ def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, ta
     count = sum(map(len, done))
     print(f'\n{Path(out) / experiment}.csv: {count} results; run the same command again to go on '
           'or to extend it')
+
+# %% ../nbs/90_cli.ipynb #c1b3a9d2
+app.command()(explore);
 
 # %% ../nbs/90_cli.ipynb #681b1af0
 @app.command()

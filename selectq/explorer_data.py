@@ -6,9 +6,10 @@
 __all__ = ['DRAWS', 'OUTLIER', 'NEAR', 'sets_ends', 'random_sets', 'predicted_errors', 'table_target', 'rounding_errors',
            'extremes_histogram', 'site_paths', 'widths', 'standard_scores', 'score_scale', 'near_duplicates']
 
-# %% ../nbs/91_explorer_data.ipynb #25ad5ad2
+# %% ../nbs/91_explorer_data.ipynb #97cece7f
 from dataclasses import replace
 
+import numba
 import numpy as np
 
 from .calibration import Ranges
@@ -114,12 +115,15 @@ def site_paths(
     wins = np.zeros((1, settings.centroids), np.int64)
     rest = settings.update == 'shift', float(settings.gamma), settings.distance == 'cosine'
     at = np.unique(np.geomspace(1, len(step), snapshots - 1).round().astype(int))
-    kept, a = [C[0].copy()], 0
-    for b in at:
-        part = [np.ascontiguousarray(v[:, a:b]) for v in (mean, std)]
-        _move(*part, step[a:b], *rest, C, wins)
-        kept.append(C[0].copy())
-        a = b
+    kept, a, threads = [C[0].copy()], 0, numba.get_num_threads()
+    numba.set_num_threads(1)  # one site: others would only be waited for
+    try:
+        for b in at:
+            part = [np.ascontiguousarray(v[:, a:b]) for v in (mean, std)]
+            _move(*part, step[a:b], *rest, C, wins)
+            kept.append(C[0].copy())
+            a = b
+    finally: numba.set_num_threads(threads)
     return np.stack(kept)
 
 # %% ../nbs/91_explorer_data.ipynb #ed0f6e83

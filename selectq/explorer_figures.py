@@ -6,10 +6,9 @@
 __all__ = ['INKS', 'SYMBOLS', 'GL_FROM', 'SHOWN', 'plane', 'PoolFigure', 'StripFigure', 'SiteFigure', 'Thumbnails', 'cards',
            'notes_of', 'details']
 
-# %% ../nbs/92_explorer_figures.ipynb #b35d0944
+# %% ../nbs/92_explorer_figures.ipynb #6876bf36
 import base64, html, io
 from collections import OrderedDict
-from dataclasses import replace
 
 import numpy as np
 
@@ -22,20 +21,26 @@ from .targets import ratios
 INKS = {'a': '#d9600a', 'b': '#2f7fd1', 'pool': '#7f8a99', 'target': '#0a9467', 'path': '#a05cc0'}
 SYMBOLS = {'a': 'diamond', 'b': 'square'}
 
-# %% ../nbs/92_explorer_figures.ipynb #e6aaf46e
+# %% ../nbs/92_explorer_figures.ipynb #0fa8ba00
 GL_FROM = 3000  # images from which points are drawn by the graphics processor
 
 def _figure(traces, height, **layout):
-    "A `FigureWidget` without a sheet, in letters that the style sheet colours."
+    "A figure without a sheet, in letters that the style sheet colours."
     import plotly.graph_objects as go
     clear = dict(paper_bgcolor='rgba(0,0,0,0)', plot_bgcolor='rgba(0,0,0,0)')
     grid = dict(gridcolor='rgba(128,128,128,.25)', zeroline=False, linecolor='rgba(128,128,128,.6)')
-    figure = go.FigureWidget(traces, dict(
+    figure = go.Figure(traces, dict(
         height=height, margin=dict(l=56, r=12, t=8, b=44), font=dict(size=12), autosize=True,
         hovermode='closest', showlegend=False, **clear, **layout))
     figure.update_xaxes(**grid), figure.update_yaxes(**grid)
-    figure._config = {**(figure._config or {}), 'displaylogo': False, 'responsive': True}
     return figure
+
+def _alive(figure):
+    "The widget of a figure. A page that is opened later begins with what the widget was made of."
+    import plotly.graph_objects as go
+    made = go.FigureWidget(figure)
+    made._config = {**(made._config or {}), 'displaylogo': False, 'responsive': True}
+    return made
 
 # %% ../nbs/92_explorer_figures.ipynb #09bacdb8
 def plane(state: ExplorerState) -> tuple:  # (images,) x, (images,) y, their names
@@ -76,15 +81,20 @@ class PoolFigure:
         traces[2].hoverinfo = 'skip'
         self.figure = _figure(traces, 420, dragmode='lasso')
         self.rows, self.at = {}, None
+        self.update(state)
+        self.figure = _alive(self.figure)
         pool, _, _, b, a = self.figure.data
         for trace, side in ((pool, None), (b, 'b'), (a, 'a')):
-            there = lambda points, side=side: self._rows(side, points.point_inds)
-            trace.on_click(lambda t, points, s, f=there: click(f(points)) if points.point_inds else None)
-            trace.on_hover(lambda t, points, s, f=there: point(f(points)) if points.point_inds else None)
+            trace.on_click(self._on(side, click))
+            trace.on_hover(self._on(side, point))
         pool.on_selection(lambda t, points, s: brush(np.asarray(points.point_inds, int)))
-        self.update(state)
 
-    def _rows(self, side, k): return np.asarray(k) if side is None else self.rows[side][k]
+    def _on(self, side, act):
+        "What plotly calls: `act` with the rows of the points."
+        def call(trace, points, state):
+            k = np.asarray(points.point_inds, int)
+            if len(k): act(k if side is None else self.rows[side][k])
+        return call
 
     def update(self, state):
         "Move what the picture moves."
@@ -144,9 +154,10 @@ class StripFigure:
         self.figure.update_yaxes(automargin=True, fixedrange=True)
         self.figure.update_xaxes(fixedrange=True)
         self.order = np.arange(many)
+        self.update(state)
+        self.figure = _alive(self.figure)
         self.figure.data[3].on_click(lambda t, points, s: go(int(self.order[points.point_inds[0]]))
                                      if points.point_inds else None)
-        self.update(state)
 
     def update(self, state):
         "Sort the rows by the active side and move the marks."
@@ -195,6 +206,7 @@ class SiteFigure:
         self.figure.update_layout(margin=dict(r=52))
         self.at = None
         self.update(state)
+        self.figure = _alive(self.figure)
 
     def update(self, state):
         p, f = state.picture, self.figure
@@ -235,8 +247,9 @@ def _range_shapes(found, picture, target):
     line = lambda x, **look: dict(type='line', x0=x, x1=x, line=look, **across)
     shapes = [band(upper), *([band(lower)] if lower.min() < 0 else [])]
     ends = [(target.ranges.beta[k], target.ranges.alpha[k], dict(color=INKS['target'], width=2))]
-    ends += [(s.ends[k, 0], -s.ends[k, 1], dict(color=INKS[side], width=2, dash='dash' * (side == 'b')
-                                                or 'solid')) for side, s in found.items()]
+    dash = dict(a='solid', b='dash')
+    ends += [(s.ends[k, 0], -s.ends[k, 1], dict(color=INKS[side], width=2, dash=dash[side]))
+             for side, s in found.items()]
     for high, low, look in ends:
         shapes += [line(float(v), **look) for v in (high, low) if v]
     return shapes
@@ -249,8 +262,8 @@ class Thumbnails:
 
     def __init__(self, pool, table, side: int = 64, most: int = 512):
         if pool is not None and len(pool) <= int(table.index[-1]):
-            raise InputError(f'{pool.source} holds {len(pool)} images, the table has one at position '
-                             f'{table.index[-1]}; give the pool of the table')
+            raise InputError(f'{pool.source} holds {len(pool)} images, the table has one at '
+                             f'position {table.index[-1]}; give the pool of the table')
         self.pool, self.table, self.side, self.most = pool, table, side, most
         self.kept = OrderedDict()
 

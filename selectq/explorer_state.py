@@ -256,7 +256,8 @@ class ExplorerState:
         c = getattr(self.picture, side or self.picture.side)
         self.target(c)  # refused where there is none
         base = self._sets.get(c.key, lambda: self._select(c))
-        return edit_selection(self.table, base, c.added, c.removed)
+        edited = lambda: edit_selection(self.table, base, c.added, c.removed)
+        return self._sets.get((c.key, c.added, c.removed), edited)
 
     def _select(self, c):
         t, n = self.table, check_n(c.n, self.table)
@@ -338,8 +339,8 @@ def python_lines(
         body.append('target = table_target(table)' if c.target == TABLE_TARGET
                     else f'target = load_target({file!r}, table)')
         search = _changed(replace(c.search, seed=c.seed), MatchSettings())
-        call = f'match(table, target, {c.n}, {c.rule!r}, settings=MatchSettings({search}))'
-    if c.strategy not in ('match',): head.append(f'from selectq.ranking import {call.split("(")[0]}')
+        call = f'match(table, target, {c.n}, {c.rule!r},\n                  settings=MatchSettings({search}))'
+    if c.strategy != 'match': head[0] += f', {call.split("(")[0]}'
     body.append(f'selection = {call}')
     if c.added or c.removed:
         head.append('from selectq.explorer_state import edit_selection')
