@@ -89,7 +89,7 @@ def explore(
     pool: Annotated[Optional[str], _option(
         help='Its images, for pictures and a folder of them; names without it.')] = None,
     target: Annotated[Optional[List[str]], _option(
-        metavar='FILE', help='Ranges to carry (selectq target); may be given several times.')] = None,
+        metavar='FILE', help='Ranges to carry (selectq target); may be given again.')] = None,
     start: Annotated[Optional[str], _option(
         metavar='FILE', help='A selection.json of the explorer: begin with its picture.')] = None,
     browser: Annotated[bool, _option('--browser/--no-browser', help='Open a browser.')] = True,

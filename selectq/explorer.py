@@ -15,11 +15,12 @@ import ipywidgets as W
 import numpy as np
 
 from .explorer_figures import Thumbnails, cards, details
-from .explorer_state import PLANES, QUICK, STRATEGIES, TABLE_TARGET, ExplorerState
+from .explorer_state import PLANES, QUICK, TABLE_TARGET, ExplorerState
 from .explorer_state import load_picture, manifest, python_lines, strip
 from .files import InputError
 from .matching import MatchSettings
 from .ranking import save_selection
+from .strategies import STRATEGIES
 
 # %% ../nbs/93_explorer.ipynb #e0aea049
 _STYLE = '''
@@ -76,7 +77,7 @@ def _controls(state):
     "The widgets of a choice and of the picture, by the field they set."
     most, sites = len(state.table), state.table.sites
     labels = state.table.labels is not None
-    names = [s for s in STRATEGIES if labels or s != 'one-per-class']
+    names = [s for s in STRATEGIES if labels or s not in ('one-per-class', 'balanced')]
     numbered = [(s, k) for k, s in enumerate(sites)]
     slider = lambda label, high: _field(W.IntSlider, label, min=1, max=high)
     late = dict(continuous_update=False)
