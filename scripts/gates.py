@@ -20,7 +20,8 @@ from selectq.clustering import READINGS, cluster
 from selectq.data import open_pool
 from selectq.models import load_network
 from selectq.ranking import check_selection, score_images, scored_sites, select
-from selectq.studies import Recipe, run_study, select_balanced
+from selectq.strategies import select_balanced
+from selectq.studies import Recipe, run_study
 from selectq.traversal import collect
 
 ROOT, NAME = Path(__file__).parents[1], 'seresnet20_cifar10'

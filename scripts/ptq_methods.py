@@ -26,6 +26,7 @@ from selectq.calibration import network_weights, pass_ranges, quantized
 from selectq.corrections import corrected_biases, split_channels, squant_weights
 from selectq.crafting import CraftSettings, craft, start_pixels
 from selectq.data import limit_pool
+from selectq.distillation import DistilSettings, distil
 from selectq.evaluation import COLUMNS, bit_pairs, standard_error
 from selectq.files import write_json
 from selectq.learned import METHODS, learn_rounding
@@ -102,10 +103,20 @@ class Sets:
             start = start_pixels(case.net, case.table, self.chosen('match', seed, bits), case.pool)
             settings = CraftSettings(self.scale.craft_steps, seed=seed)
             pixels = torch.from_numpy(craft(case.net, target, start, 'joint', settings).pixels)
-            return case.net.preprocess.normalise(pixels.permute(0, 3, 1, 2).float() / 255)
+            return self.normalised(pixels)
         return self.kept(f'craft-{bits}-{seed}', make)
 
-    def zeroq(self, seed, bits): raise NotImplementedError
+    def zeroq(self, seed, bits):
+        "Distilled from the BatchNorm statistics of the unfolded network."
+        def make():
+            settings = DistilSettings(self.scale.zeroq_steps, seed=seed)
+            pixels = torch.from_numpy(distil(self.case.net, 'zeroq', self.scale.n, settings).pixels)
+            return self.normalised(pixels)
+        return self.kept(f'zeroq-{seed}', make)
+
+    def normalised(self, pixels):
+        "8-bit pixels (n, H, W, 3) as the network reads them."
+        return self.case.net.preprocess.normalise(pixels.permute(0, 3, 1, 2).float() / 255)
 
 
 @dataclass(frozen=True)

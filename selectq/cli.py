@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Rule', 'StatsOption', 'main', 'stats', 'info', 'select', 'target', 'craft', 'evaluate', 'run', 'paper', 'demo']
 
-# %% ../nbs/90_cli.ipynb #dff5bd64
+# %% ../nbs/90_cli.ipynb #fe5291a0
 import hashlib, json, os, re, sys, warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,13 +15,17 @@ from typing import Annotated, List, Optional
 import typer
 from typer.core import TyperCommand
 
+from .compare_command import compare
+from .generate_command import generate
 from .options import BatchSize, Bits, Centroids, Classes, CorrectBias, Device, Distance
 from .options import EdgeBits, Estimators, FastDecode, Fold, Gamma, Granularity
 from .options import Initialisation, Inputs, LambdaMax, LambdaMin, Leak, ModelArg, Number
 from .options import Order, Percentile, PoolArg, ScoreSites, Seed, Shuffle, Sites
-from .options import StatsArg, TBatch, Unreadable, Update, ValArg, Weights, Workers
-from .options import _Spread, _argument, _in_options, _notices, _option
+from .options import StatsArg, Strategies, TBatch, Unreadable, Update, ValArg, Weights
+from .options import Workers
+from .options import _Spread, _argument, _in_options, _names, _notices, _option
 from .report import _Plan, _facts, _refuse, _run, _say_float, _show, _write_results
+from .score_command import score
 
 # %% ../nbs/90_cli.ipynb #c3e905c6
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None,
@@ -152,25 +156,27 @@ def info(table: StatsArg,
     from selectq.info import table_info
     print(table_info(table, extreme))
 
-# %% ../nbs/90_cli.ipynb #e222ae63
+# %% ../nbs/90_cli.ipynb #feb7086c
+app.command()(score)
+
+# %% ../nbs/90_cli.ipynb #a88bc1fd
 Rule = Annotated[str, _option(help="How the tool puts the images' extremes together: joint, mean, "
                                    "'batch-mean B' or 'ema C'.")]
 
-def _match(table, n, target, rule, seed):
-    "Images whose ranges come closest to those in a file."
-    from selectq.matching import MatchSettings, match
+def _wanted(target, table):
+    "The target of --strategy match."
     from selectq.targets import load_target
     if target is None:
-        _refuse('strategy=\'match\' needs --target FILE; make one with selectq target')
-    wanted = load_target(target, table)
-    return match(table, wanted, n, rule, settings=MatchSettings(seed=seed))
+        _refuse("strategy='match' needs --target FILE; make one with selectq target")
+    return load_target(target, table)
 
-# %% ../nbs/90_cli.ipynb #53ffae11
+# %% ../nbs/90_cli.ipynb #cfb9a51d
 @app.command()
 def select(table: StatsArg, n: Number = 1000,
            out: Annotated[str, _option(help='Selection to write (JSON).')] = 'selection.json',
            strategy: Annotated[str, _option(
-               help='selectq, random, one-per-class (ignores -n) or match.')] = 'selectq',
+               help='selectq, match (with --target), random, balanced, one-per-class (ignores -n), '
+                    'first, kmeans, kcenter, herding or facility.')] = 'selectq',
            update: Update = 'additive', order: Order = 'highest',
            granularity: Granularity = 'image',
            centroids: Centroids = 10, gamma: Gamma = 1.0, lambda_min: LambdaMin = 0.001,
@@ -178,12 +184,14 @@ def select(table: StatsArg, n: Number = 1000,
            batch_size: TBatch = 32, seed: Seed = 0, shuffle: Shuffle = True,
            distance: Distance = 'euclidean',
            initialisation: Initialisation = 'uniform', score_sites: ScoreSites = 'all',
-           target: Annotated[Optional[str], _option(metavar='FILE', help=(
-               'Of --strategy match: the ranges to carry (selectq target).'))] = None,
+           target: Annotated[Optional[str], _option(
+               metavar='FILE',
+               help='Of --strategy match: the ranges to carry (selectq target).')] = None,
            rule: Rule = 'joint'):
     "Choose images from a statistics table."
     from selectq import ranking
     from selectq.clustering import SelectQSettings
+    from selectq.strategies import How, check_strategy, choose_images
     from selectq.table import load_table
     settings = SelectQSettings(update=update, order=order, granularity=granularity,
                                centroids=centroids, gamma=gamma,
@@ -191,16 +199,16 @@ def select(table: StatsArg, n: Number = 1000,
                                seed=seed,
                                shuffle=shuffle, distance=distance, initialisation=initialisation,
                                score_sites=score_sites)
-    ways = {'selectq': lambda t: ranking.select(t, n, settings),
-            'random': lambda t: ranking.select_random(t, n, seed),
-            'one-per-class': lambda t: ranking.select_one_per_class(t, seed),
-            'match': lambda t: _match(t, n, target, rule, seed)}
-    if strategy not in ways: _refuse(f'strategy={strategy!r} is unknown; use {", ".join(ways)}')
-    selection = ways[strategy](load_table(table))
+    check_strategy(strategy)
+    statistics = load_table(table)
+    wanted = _wanted(target, statistics) if strategy == 'match' else None
+    selection = choose_images(statistics, strategy, n, seed, How(settings, wanted, rule))
     ranking.save_selection(selection, out)
     wins = [w for site in (selection.wins or {}).values() for w in site]
+    value = selection.settings.get('value')
     print(f'{out}: {len(selection):,} images ({strategy})'
-          + (f', {wins.count(0)} of {len(wins)} centroids never won' if wins else ''))
+          + (f', {wins.count(0)} of {len(wins)} centroids never won' if wins else '')
+          + (f', {selection.settings["aim"]}: {value:.4g}' if value is not None else ''))
 
 # %% ../nbs/90_cli.ipynb #6b0c12a2
 StatsOption = Annotated[str, _option(help='Folder made by selectq stats.')]
@@ -222,7 +230,7 @@ def target(model: ModelArg, pool: PoolArg, stats: StatsOption,
     save_target(found, out)
     print(f'{out}: {estimator} ranges of {len(found.sites)} {table.kind} sites for {bits} bits')
 
-# %% ../nbs/90_cli.ipynb #a545b04c
+# %% ../nbs/90_cli.ipynb #94375448
 @app.command()
 def craft(model: ModelArg, pool: PoolArg, stats: StatsOption,
           target: Annotated[str, _option(metavar='FILE', help='Ranges to carry (selectq target).')],
@@ -236,11 +244,13 @@ def craft(model: ModelArg, pool: PoolArg, stats: StatsOption,
         _refuse(f'{out} holds files; give an empty folder, or one that does not exist')
     from selectq.table import load_table
     images, table = _pool(pool, 'train', classes), load_table(stats)
-    start, net = _match(table, n, target, rule, seed), _network(model, weights, device)
+    from selectq.strategies import How, choose_images
+    wanted = _wanted(target, table)
+    start = choose_images(table, 'match', n, seed, How(target=wanted, rule=rule))
+    net = _network(model, weights, device)
     from selectq.crafting import CraftSettings, check_crafted, save_crafted, start_pixels
     from selectq.crafting import craft as craft_images
-    from selectq.targets import load_target
-    wanted, pixels = load_target(target, table), start_pixels(net, table, start, images)
+    pixels = start_pixels(net, table, start, images)
     found = craft_images(net, wanted, pixels, rule, CraftSettings(steps=steps, seed=seed),
                          checkpoint=Path(f'{out}.partial.safetensors'))
     save_crafted(found, out)
@@ -295,7 +305,7 @@ def evaluate(model: ModelArg, val: ValArg, stats: Annotated[str, _option(help='F
     _show(results, settings)
     _say_float(table.meta)
 
-# %% ../nbs/90_cli.ipynb #0774d21a
+# %% ../nbs/90_cli.ipynb #5f5ce8cb
 @app.command(cls=_Spread)
 def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bits = ['8', '6', '4'],
         random_seeds: Annotated[int, _option(help='Random selections of the same size to compare '
@@ -303,6 +313,7 @@ def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bit
         out: Annotated[str, _option(help='Folder for the report.')] = 'report',
         both_readings: Annotated[bool, _option('--both-readings', help="Also the text's reading: "
                                                                        "shift, lowest.")] = False,
+        strategies: Strategies = ['selectq', 'random'],
         ranges: Estimators = ['minmax'], percentile: Percentile = 99.9,
         fold_batchnorm: Fold = False,
         correct_bias: CorrectBias = False, edge_bits: EdgeBits = None, inputs: Inputs = 'float',
@@ -313,7 +324,7 @@ def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bit
         lambda_max: LambdaMax = 0.1,
         seed: Seed = 0, batch_size: BatchSize = 50, workers: Workers = 2, device: Device = 'auto',
         allow_unreadable: Unreadable = False, allow_leak: Leak = False):
-    "Stats, select and evaluate in one, with random selection beside it."
+    "Stats, select and evaluate in one, with random selection or other strategies beside it."
     pairs, settings = _bits(bits), _settings(correct_bias, edge_bits, inputs)
     images, labelled = _pool(pool, 'train', classes), _pool(val, 'val', classes)
     from dataclasses import replace
@@ -324,7 +335,8 @@ def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bit
                             score_sites=score_sites)
     readings = [first, replace(first, update='shift', order='lowest')] if both_readings else [first]
     net = _network(model, weights, device, fold=fold_batchnorm)
-    plan = _Plan(n, pairs, readings, random_seeds, sites, tuple(ranges), fold_batchnorm)
+    plan = _Plan(n, pairs, readings, random_seeds, sites, tuple(ranges), fold_batchnorm,
+                 _names(strategies))
     _run(net, images, labelled, Path(out), plan, percentile=percentile, settings=settings,
          batch_size=batch_size,
          workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak)
@@ -405,6 +417,10 @@ def demo(out: Annotated[str, _option(help='Folder for the report.')] = 'selectq-
     _run(_network('digits', None, 'cpu'), _pool('digits', 'train', None),
          _pool('digits', 'val', None), Path(out), plan,
          batch_size=100)
+
+# %% ../nbs/90_cli.ipynb #4d5164b9
+app.command(cls=_Spread)(compare)
+app.command()(generate)
 
 # %% ../nbs/90_cli.ipynb #71e7975d
 if __name__ == '__main__' and '__file__' in globals(): _main()  # as a script, not in a notebook

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'count_correct', 'standard_error', 'check_labels', 'check_batch_labels', 'check_leak', 'EvaluationSettings',
-           'bit_pairs', 'evaluate', 'summarise']
+           'bit_pairs', 'unpack_answers', 'evaluate', 'summarise']
 
 # %% ../nbs/80_evaluation.ipynb #2b2f8428
 import hashlib, json, time
@@ -107,7 +107,7 @@ def check_leak(
                          'a leak; '
                          'take it out of one, or pass allow_leak=True')
 
-# %% ../nbs/80_evaluation.ipynb #36d038ee
+# %% ../nbs/80_evaluation.ipynb #784a3995
 @dataclass(frozen=True)
 class EvaluationSettings:
     "How to evaluate, beside what is compared."
@@ -121,6 +121,7 @@ class EvaluationSettings:
     progress: bool = None  # progress bar; only on a terminal when None
     # file for the counts so far: a call that was interrupted goes on when repeated
     checkpoint: object = None
+    answers: bool = False  # a column `right` as well: which images are right, for `unpack_answers`
 
     def __post_init__(self):
         check_percentile(self.percentile)
@@ -138,21 +139,22 @@ def bit_pairs(
         raise InputError(f'bits={wrong} cannot be used; give whole numbers or pairs (W, A)')
     return [tuple(v if v == 32 else check_bits(v) for v in p) for p in pairs]
 
-# %% ../nbs/80_evaluation.ipynb #8e98e6bf
+# %% ../nbs/80_evaluation.ipynb #259dbabb
 class _Progress:
     "Counts so far, in a file that is written every few seconds and removed at the end."
     def __init__(self, path, question, results):
         self.path, self.written = None if path is None else Path(path), time.monotonic()
         self.state = dict(question=hashlib.sha256(repr(question).encode()).hexdigest(), done=0, n=0,
-                          correct=[[0, 0]] * results, unreadable=[])
+                          correct=[[0, 0]] * results, right=[''] * results, unreadable=[])
         if self.path and self.path.is_file():
             try: old = json.loads(self.path.read_text())
             except ValueError: old = {}
             if isinstance(old, dict) and old.get('question') == self.state['question']:
                 self.state = old
 
-    def add(self, batch, correct):
+    def add(self, batch, correct, right=()):
         s = self.state
+        s['right'] = [a + b for a, b in zip(s['right'], right)] or s['right']
         s['done'] += len(batch) + len(batch.unreadable)
         s['n'] += len(batch)
         s['correct'] = (np.array(s['correct']) + correct).tolist()
@@ -164,22 +166,24 @@ class _Progress:
 
     def finish(self):
         if self.path: self.path.unlink(missing_ok=True)
-        return np.array(self.state['correct']), self.state['n']
+        return np.array(self.state['correct']), self.state['n'], self.state['right']
 
-# %% ../nbs/80_evaluation.ipynb #3cc59620
-def _correct(net, batch, work, weights, settings, fmt):
-    "Correct answers (results, 2) of a batch for each (ranges, w_bits, a_bits) of work."
+# %% ../nbs/80_evaluation.ipynb #9acd9224
+def _correct(net, batch, work, weights, o, fmt):
+    "(batch, correct answers (results, 2), a 1 or 0 for each) for each (ranges, w, a) of work."
+    if not len(batch): return batch, 0
     if batch.labels is None: raise InputError('the batches hold no labels; give (images, labels) '
                                               'pairs')
     device = next(net.module.parameters()).device
     x = batch.images.to(device).contiguous(memory_format=fmt)
     y = torch.from_numpy(batch.labels).to(device)
-    counts = []
+    counts, right = [], []
     for ranges, w, a in work:
-        with quantized(net, ranges, w, a, weights[w], settings=settings) as q: scores = q(x)
+        with quantized(net, ranges, w, a, weights[w], settings=o.settings) as q: scores = q(x)
         if not counts: check_batch_labels(batch.labels, scores, batch.names)
         counts.append(count_correct(scores, y))
-    return np.array(counts)
+        if o.answers: right.append(''.join('01'[v] for v in (scores.topk(1).indices[:, 0] == y)))
+    return batch, np.array(counts), right
 
 # %% ../nbs/80_evaluation.ipynb #c4e1338a
 def _remaining(net, val, done, o):
@@ -191,13 +195,14 @@ def _remaining(net, val, done, o):
     if not len(left): return (), example
     return load_batches(val, net.preprocess, left, o.batch_size, o.workers), example
 
-# %% ../nbs/80_evaluation.ipynb #225dc398
+# %% ../nbs/80_evaluation.ipynb #f2475f2a
 def _count(net, val, table, work, o):
-    "Correct answers (results, 2) for work, a dict by bits and ranges, and the number of images."
+    "Correct answers (results, 2) for work, a dict by bits and ranges; number of images; answers."
     known = frozenset() if o.allow_leak else frozenset(table.digests.to_pylist())
     pooled = isinstance(val, Pool)
     total, print_ = (len(val), val.fingerprint) if pooled else (None, False)
     question = net.hash, print_, o.batch_size, o.allow_leak or table.hash, o.settings, list(work)
+    if o.answers: question = *question, 'answers'
     done = _Progress(o.checkpoint if pooled else None, question, len(work))
     batches, example = _remaining(net, val, done.state['done'], o)
     device = next(net.module.parameters()).device
@@ -207,8 +212,7 @@ def _count(net, val, table, work, o):
                    for w in {w for _, w, _ in work.values()}}
         for batch in batches:
             check_leak(batch.digests, batch.names, known, table.meta['pool']['source'])
-            done.add(batch, _correct(net, batch, work.values(), weights, o.settings, fmt)
-                     if len(batch) else 0)
+            done.add(*_correct(net, batch, work.values(), weights, o, fmt))
             if pooled: check_unreadable(done.state['unreadable'], total, o.allow_unreadable)
             bar.update(len(batch) + len(batch.unreadable))
     return done.finish()
@@ -257,7 +261,17 @@ def _check_weights(net, table):
                      f'has {net.hash[:12]}; make a table of this network (with BatchNorm folded '
                      'in both, or in neither)')
 
-# %% ../nbs/80_evaluation.ipynb #333a16b5
+# %% ../nbs/80_evaluation.ipynb #98d3d239
+def _packed(right): return np.packbits([c == '1' for c in right]).tobytes().hex()
+
+def unpack_answers(
+    packed: str,  # of the column `right`
+    images: int,  # validation images
+) -> np.ndarray:  # (images,) bool
+    "Which validation images are right, top-1."
+    return np.unpackbits(np.frombuffer(bytes.fromhex(packed), np.uint8))[:images].astype(bool)
+
+# %% ../nbs/80_evaluation.ipynb #98458fe0
 def evaluate(
     net,  # a `Network` or `nn.Module`
     # labelled images that are not in the pool: a `Pool`, or a loader of (images, labels) batches
@@ -286,12 +300,15 @@ def evaluate(
     key = lambda q: (*q[2:], b'' if q[0] is None else of(*q).alpha.tobytes() +
                      of(*q).beta.tobytes())
     work = {key(q): (of(*q), *q[2:]) for q in asked}
-    correct, n = _count(net, val, table, work, o)
+    correct, n, right = _count(net, val, table, work, o)
     if n == 0: raise InputError('the validation set holds no readable image; give one that does')
     share = dict(zip(work, 100 * correct / n))
     rows = [dict(_row(*q, o.settings), top1=share[key(q)][0], top5=share[key(q)][1]) for q in asked]
     results = pd.DataFrame(rows).assign(network=net.name, sites=table.kind, images=n)
-    return results.assign(se=standard_error(results.top1, n))[COLUMNS]
+    results = results.assign(se=standard_error(results.top1, n))[COLUMNS]
+    if not o.answers: return results
+    packed = dict(zip(work, map(_packed, right)))
+    return results.assign(right=[packed[key(q)] for q in asked])
 
 # %% ../nbs/80_evaluation.ipynb #4f4aacf7
 def summarise(

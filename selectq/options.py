@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ModelArg', 'PoolArg', 'ValArg', 'StatsArg', 'Weights', 'Sites', 'ScoreSites', 'Classes', 'Workers', 'Device',
-           'Unreadable', 'Leak', 'Bits', 'FastDecode', 'Estimators', 'Percentile', 'Fold', 'CorrectBias', 'EdgeBits',
-           'Inputs', 'BatchSize', 'Number', 'Update', 'Order', 'Granularity', 'Centroids', 'Gamma', 'LambdaMin',
-           'LambdaMax', 'TBatch', 'Distance', 'Initialisation', 'Seed', 'Shuffle']
+           'Unreadable', 'Leak', 'Bits', 'FastDecode', 'Estimators', 'Strategies', 'Percentile', 'Fold', 'CorrectBias',
+           'EdgeBits', 'Inputs', 'BatchSize', 'Number', 'Update', 'Order', 'Granularity', 'Centroids', 'Gamma',
+           'LambdaMin', 'LambdaMax', 'TBatch', 'Distance', 'Initialisation', 'Seed', 'Shuffle']
 
 # %% ../nbs/89_options.ipynb #d8d803f3
 import re, sys, warnings
@@ -16,11 +16,17 @@ from typing import Annotated, List, Optional
 import typer
 from typer.core import TyperCommand
 
-# %% ../nbs/89_options.ipynb #faec0bda
+# %% ../nbs/89_options.ipynb #e62bb8b4
+# names of strategies and of estimators: nothing heavy is imported for them
+_WAYS = ('random|balanced|one-per-class|first|selectq|match|kmeans|kcenter|herding|facility|'
+         'craft|zeroq|dsg|noise')
+_RANGES = 'minmax|mean-extremes|aciq-gauss|aciq-laplace|percentile|mse|entropy'
+
 class _Spread(TyperCommand):
     "Lets an option take several values: --bits 8 6 becomes --bits 8 --bits 6."
     # what belongs to the option before it
-    values = {'--bits': r'\d+(:\d+)?', '--sizes': r'\d+', '--networks': r'[^-].*'}
+    values = {'--bits': r'\d+(:\d+)?', '--sizes': r'\d+', '--networks': r'[^-].*',
+              '--strategies': rf'({_WAYS})(,({_WAYS}))*,?', '--ranges': _RANGES, '-n': r'\d+'}
     def parse_args(self, ctx, args):
         out, option = [], None
         for a in args:
@@ -58,7 +64,7 @@ Unreadable = Annotated[bool, _option(
     '--allow-unreadable', help='Go on when more than 1 % of the images cannot be decoded.')]
 Leak = Annotated[bool, _option('--allow-leak', help='Go on when images of VAL are also in POOL.')]
 
-# %% ../nbs/89_options.ipynb #0c0afa7f
+# %% ../nbs/89_options.ipynb #321dc32a
 Bits = Annotated[List[str], _option(metavar='BITS...', help='Bit widths, W = A (8 6 4) or W:A '
                                                             '(4:8).')]
 FastDecode = Annotated[bool, _option(
@@ -67,6 +73,13 @@ FastDecode = Annotated[bool, _option(
 Estimators = Annotated[List[str], _option('--ranges', help=
     'Range estimator: minmax, mean-extremes, aciq-gauss, aciq-laplace, percentile, mse or entropy; '
     'may be given several times.')]
+Strategies = Annotated[List[str], _option('--strategies', metavar='NAME...', help=
+    'Ways to get a set, with commas or spaces between: random, balanced, one-per-class, first, '
+    'selectq, match, kmeans, kcenter, herding, facility; made: craft, zeroq, dsg, noise.')]
+
+def _names(values):
+    "Names with commas or spaces between, each once."
+    return tuple(dict.fromkeys(n for v in values for n in re.split(r'[,\s]+', v) if n))
 Percentile = Annotated[float, _option(help='Of --ranges percentile.')]
 Fold = Annotated[bool, _option(
     '--fold-batchnorm', help='Fold BatchNorm into the layers before it; alike for stats and '
@@ -100,18 +113,20 @@ Seed = Annotated[int, _option(help='Seed of the traversal, or of the draw.')]
 Shuffle = Annotated[bool, _option('--shuffle/--no-shuffle', help="Traverse in random sequence, or "
                                                                  "in the pool's.")]
 
-# %% ../nbs/89_options.ipynb #99fdeedc
+# %% ../nbs/89_options.ipynb #3b7d5eca
 _OPTIONS = ('allow_leak', 'allow_unreadable', 'batch_size', 'bits', 'centroids', 'chunk',
             'distance', 'edge_bits', 'gamma',
             'granularity', 'initialisation', 'inputs', 'lambda_max', 'lambda_min', 'noise', 'order',
             'percentile',
-            'random_seeds', 'score_sites', 'seed', 'sets', 'sizes', 'strategy', 'traversals',
+            'random_seeds', 'score_sites', 'seed', 'sets', 'sizes', 'strategies', 'strategy',
+            'traversals',
             'update', 'workers')
 _WORDS = [(r'\bclasses=(\[\.\.\.\])?(?!\S)|\bclasses=\[\.\.\.\]', '--classes FILE.json'),
           (r'\bweights=FILE\b', '--weights FILE'),
           (r'\bkind=', '--sites '), (r'\bscore_sites:', '--score-sites:'),
           (r'\bestimators?=', '--ranges '), (r'\bn=(?=-?\d)', '-n '),
           (r'; give pool\b', '; give --pool'),
+          (r'give the network, which', 'give --model MODEL, which'),
           (rf'\b({"|".join(_OPTIONS)})=(True\b)?', lambda m: '--' + m[1].replace('_', '-') +
            ('' if m[2] else ' '))]
 

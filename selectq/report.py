@@ -16,7 +16,10 @@ from .options import _said
 # %% ../nbs/89_report.ipynb #f554c03d
 def _refuse(message): raise InputError(message)
 
-# %% ../nbs/89_report.ipynb #79daa209
+# %% ../nbs/89_report.ipynb #afa565b4
+# draws, and made images, which are a folder
+_NOT_SAVED = ('random', 'balanced', 'one-per-class', 'craft', 'zeroq', 'dsg', 'noise')
+
 @dataclass(frozen=True)
 class _Plan:
     "What `selectq run` compares."
@@ -27,11 +30,28 @@ class _Plan:
     kind: str = 'activation'  # of the sites
     estimators: tuple = ('minmax',)
     folded: bool = False  # BatchNorm
+    strategies: tuple = ('selectq', 'random')
+
+    def comparison(self):
+        "The same for the engine."
+        from selectq.comparison import Comparison
+        return Comparison(tuple(self.strategies), (self.n,), tuple(self.pairs), self.estimators,
+                          self.random_seeds, 1, self.kind, tuple(self.readings))
 
     def names(self):
         "The files that the run writes, beside run.json and stats/."
-        more = [f'selection_{r.update}_{r.order}.json' for r in self.readings[1:]]
-        return ['selection.json', *more, 'results.csv', 'results.json', 'comparison.png']
+        return [*self.sets(), 'results.csv', 'results.json', 'comparison.png']
+
+    def sets(self):
+        "File of each selection -> (strategy, reading of selectq or bits of match)."
+        found = {}
+        for s in self.strategies:
+            if s in _NOT_SAVED: continue
+            if s == 'match': found |= {f'selection_match_{a}.json': (s, a) for _, a in self.pairs}
+            elif s != 'selectq': found[f'selection_{s}.json'] = s, None
+            else: found |= {'selection.json' if k == 0 else f'selection_{r.update}_{r.order}.json':
+                            (s, r) for k, r in enumerate(self.readings)}
+        return found
 
 # %% ../nbs/89_report.ipynb #832151d6
 # names of what a run may write
@@ -113,12 +133,13 @@ def _show(results, settings):
             'top1', 'sd', 'min', 'max', 'se']
     print(summarise(results)[cols].to_string(index=False, float_format='%.2f', na_rep=''))
 
-# %% ../nbs/89_report.ipynb #2a4e78fc
+# %% ../nbs/89_report.ipynb #51757f60
 def _settings_of(plan, options):
     "The settings of a run, for its files."
     return dict(n=plan.n, bits=plan.pairs, sites=plan.kind, ranges=list(plan.estimators),
                 percentile=options.percentile,
-                random_seeds=plan.random_seeds, readings=[asdict(r) for r in plan.readings],
+                random_seeds=plan.random_seeds, strategies=list(plan.strategies),
+                readings=[asdict(r) for r in plan.readings],
                 fold_batchnorm=plan.folded, **asdict(options.settings))
 
 # %% ../nbs/89_report.ipynb #fd3c40a9
@@ -137,25 +158,30 @@ def _check_sites(net, plan):
                          meta=dict(types=getattr(hooks, 'types', None)))
     for reading in plan.readings: scored_sites(at, reading.score_sites)
 
-# %% ../nbs/89_report.ipynb #8edfafbd
+# %% ../nbs/89_report.ipynb #f77d076e
+def _check_leak(pool, val):
+    "Refuse validation images that are in the pool."
+    from selectq.data import shared_images
+    if not (shared := shared_images(pool, val)): return
+    _refuse(f'{len(shared)} images are both in {pool.source} and in {val.source} (first: '
+            f'{shared[0][1]}): a leak; take them out of one, or pass allow_leak=True')
+
+# %% ../nbs/89_report.ipynb #e1a1ea1a
 def _check_run(net, pool, val, plan, options):
     "Refuse what would fail after the traversal."
-    from selectq.data import shared_images
     from selectq.estimators import check_estimator
     from selectq.evaluation import check_labels
-    from selectq.ranking import check_n
-    check_labels(val, net.module), [check_estimator(e) for e in plan.estimators]
-    _check_sites(net, plan)
-    check_n(plan.n, pool)
-    if (most := max(r.centroids for r in plan.readings)) > len(pool):
-        _refuse(f'centroids={most} but the pool holds {len(pool)} images; lower centroids or add '
-                'images')
+    from selectq.comparison import check_comparison
     if plan.random_seeds < 0:
         _refuse(f'random_seeds={plan.random_seeds} is negative; give 0 or more')
-    if not options.allow_leak and (shared := shared_images(pool, val)):
-        _refuse(f'{len(shared)} images are both in {pool.source} and in {val.source} (first: '
-                f'{shared[0][1]}): a leak; '
-                'take them out of one, or pass allow_leak=True')
+    check_labels(val, net.module), [check_estimator(e) for e in plan.estimators]
+    _check_sites(net, plan)
+    check_comparison(net, pool, plan.comparison())
+    most = max(r.centroids for r in plan.readings) if 'selectq' in plan.strategies else 0
+    if most > len(pool):
+        _refuse(f'centroids={most} but the pool holds {len(pool)} images; lower centroids or add '
+                'images')
+    if not options.allow_leak: _check_leak(pool, val)
 
 # %% ../nbs/89_report.ipynb #eae6d1c4
 def _table(net, pool, plan, out, options):
@@ -179,11 +205,26 @@ def _say_float(meta):
     if any(left.values()) and not any(line in text for text in _said):
         print(f'left in float: {line}')
 
-# %% ../nbs/89_report.ipynb #c0e93956
+# %% ../nbs/89_report.ipynb #d52032a4
+def _selections(net, pool, table, plan, what, out):
+    "(file, selection) of each strategy that is no draw; seed 0 but for selectq."
+    from selectq.comparison import comparison_target
+    from selectq.strategies import How, choose_images
+    for name, (s, more) in plan.sets().items():
+        how, seed = How(), 0
+        if s == 'selectq': how, seed = How(more), more.seed
+        if s == 'match':
+            how = How(target=comparison_target(net, table, pool, what, more, out / 'targets'))
+        yield name, choose_images(table, s, plan.n, seed, how)
+
+# %% ../nbs/89_report.ipynb #a392ae89
 def _run(net, pool, val, out, plan, **options):
     "Statistics, selections, evaluation; writes stats/ and the files of the plan into out."
     from selectq import evaluation, ranking
+    from selectq.comparison import compare_strategies
+    from selectq.evaluation import COLUMNS
     from selectq.plots import plot_comparison
+    what = plan.comparison()
     o = evaluation.EvaluationSettings(pool=pool, checkpoint=out / 'results.partial.json', **options)
     _check_run(net, pool, val, plan, o)
     settings = _settings_of(plan, o)
@@ -192,14 +233,14 @@ def _run(net, pool, val, out, plan, **options):
     table = _table(net, pool, plan, out, o)
     if removed := outputs.begin():
         print(f'{out}: {removed} files of an earlier run removed, as listed in run.json')
-    chosen = [ranking.select(table, plan.n, r) for r in plan.readings]
-    for name, s in zip(plan.names(), chosen):
+    for name, s in _selections(net, pool, table, plan, what, out):
         ranking.save_selection(s, out / name)
         outputs.add(name)
-    chosen += [ranking.select_random(table, plan.n, seed) for seed in range(plan.random_seeds)]
-    results = evaluation.evaluate(net, val, table, chosen, plan.pairs, estimators=plan.estimators,
-                                  options=o)
+    results = compare_strategies(net, val, table, pool, what, out, 'results.partial', **options)
+    texts = ['update', 'order', 'ranges', 'inputs']
+    results = results.assign(**{c: results[c].astype(object).fillna('') for c in texts})[COLUMNS]
     _write_results(results, out / 'results.csv', _facts(net, val, table, **settings))
+    (out / 'results.partial.csv').unlink()
     outputs.add('results.csv', 'results.json')
     fig = plot_comparison(results[results.ranges.isin(['', plan.estimators[0]])])[0].figure
     fig.savefig(out / 'comparison.png', dpi=120)
