@@ -40,8 +40,6 @@ _STYLE = '''
 .sq-app .widget-label, .sq-app .widget-readout, .sq-app .widget-html-content, .sq-app label {
  color: var(--sq-ink); }
 .sq-app .js-plotly-plot text { fill: var(--sq-ink) !important; }
-.sq-app .js-plotly-plot .modebar-btn path { fill: var(--sq-ink) !important; opacity: .7; }
-.sq-app .js-plotly-plot .modebar { background: none !important; }
 .sq-app :focus-visible { outline: 2px solid var(--sq-mark); outline-offset: 1px; }
 .sq-app .jupyter-button { border: 1px solid var(--sq-line); }
 .sq-cards { display: flex; flex-wrap: wrap; gap: 6px; }

@@ -6,9 +6,11 @@
 __all__ = ['INKS', 'SYMBOLS', 'GL_FROM', 'SHOWN', 'plane', 'PoolFigure', 'StripFigure', 'SiteFigure', 'Thumbnails', 'cards',
            'notes_of', 'details']
 
-# %% ../nbs/92_explorer_figures.ipynb #6876bf36
+# %% ../nbs/92_explorer_figures.ipynb #e5d31f3b
 import base64, html, io
 from collections import OrderedDict
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -28,18 +30,63 @@ def _figure(traces, height, **layout):
     "A figure without a sheet, in letters that the style sheet colours."
     import plotly.graph_objects as go
     clear = dict(paper_bgcolor='rgba(0,0,0,0)', plot_bgcolor='rgba(0,0,0,0)')
+    bar = dict(bgcolor='rgba(0,0,0,0)', color='#7f8a99', activecolor='#2f7fd1')
     grid = dict(gridcolor='rgba(128,128,128,.25)', zeroline=False, linecolor='rgba(128,128,128,.6)')
     figure = go.Figure(traces, dict(
         height=height, margin=dict(l=56, r=12, t=8, b=44), font=dict(size=12), autosize=True,
-        hovermode='closest', showlegend=False, **clear, **layout))
+        hovermode='closest', showlegend=False, modebar=bar, **clear, **layout))
     figure.update_xaxes(**grid), figure.update_yaxes(**grid)
     return figure
 
-def _alive(figure):
-    "The widget of a figure. A page that is opened later begins with what the widget was made of."
+# %% ../nbs/92_explorer_figures.ipynb #f7266222
+_LATE = """
+const late = (globalThis.selectqPlotly ??= (() => {
+  let give;
+  const come = new Promise((resolve) => { give = resolve; });
+  return { come, give, asked: false };
+})());
+const names = ['_py2js_update', '_py2js_restyle', '_py2js_relayout'];
+export default () => {
+  const ready = late.come.then((plotly) => plotly.default());
+  return {
+    initialize(context) {
+      const { model } = context, code = model.get('code'), held = [];
+      if (code && !late.asked) {
+        late.asked = true;
+        const address = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
+        late.give(import(address));
+      }
+      const hold = names.map((n) => [n, () => held.push([n, model.get(n)])]);
+      hold.forEach(([n, f]) => model.on(`change:${n}`, f));
+      ready.then((plotly) => {
+        hold.forEach(([n, f]) => model.off(`change:${n}`, f));
+        plotly.initialize(context);
+        held.forEach(([n, v]) => { model.set(n, null); model.set(n, v); });
+      });
+    },
+    async render(context) { return (await ready).render(context); },
+  };
+};
+"""
+
+# %% ../nbs/92_explorer_figures.ipynb #e0c42a90
+@lru_cache(maxsize=1)
+def _widget():
+    "The class of the figures, and plotly's script."
+    import plotly, traitlets
     import plotly.graph_objects as go
-    made = go.FigureWidget(figure)
+    class Figure(go.FigureWidget):
+        _esm = _LATE
+        code = traitlets.Unicode('').tag(sync=True)  # plotly's script, on the first figure
+    script = Path(plotly.__file__).parent / 'package_data' / 'widgetbundle.js'
+    return Figure, script.read_text('utf-8')
+
+def _alive(figure, first: bool = False):
+    "The widget of a figure. A page that is opened later begins with what the widget was made of."
+    Figure, code = _widget()
+    made = Figure(figure)
     made._config = {**(made._config or {}), 'displaylogo': False, 'responsive': True}
+    if first: made.code = code
     return made
 
 # %% ../nbs/92_explorer_figures.ipynb #09bacdb8
@@ -82,7 +129,7 @@ class PoolFigure:
         self.figure = _figure(traces, 420, dragmode='lasso')
         self.rows, self.at = {}, None
         self.update(state)
-        self.figure = _alive(self.figure)
+        self.figure = _alive(self.figure, first=True)
         pool, _, _, b, a = self.figure.data
         for trace, side in ((pool, None), (b, 'b'), (a, 'a')):
             trace.on_click(self._on(side, click))

@@ -239,7 +239,7 @@ def address_of(process, log, seconds=120):
         assert process.poll() is None, log.read_text()
         said = [w for w in log.read_text().split() if w.startswith("http://")]
         try:
-            urllib.request.urlopen(f"{said[0]}static/none").close()
+            urllib.request.urlopen(f"{said[0]}voila/static/none").close()
         except urllib.error.HTTPError:
             return said[0]
         except (IndexError, OSError):
@@ -255,9 +255,7 @@ class Page:
         self.page = browser.new_context(viewport=dict(width=1400, height=1000)).new_page()
         self.page.set_default_timeout(90_000)
         self.page.on("console", self.heard)
-        # anywidget says this when a script of 5 MB takes more than 2 s; figures come all the same
-        slow = "Failed to initialize model"
-        self.page.on("pageerror", lambda e: slow in str(e) or self.errors.append(str(e)))
+        self.page.on("pageerror", lambda e: self.errors.append(str(e)))
         self.page.on("request", lambda r: self.asked(r.url, address))
         self.page.goto(address)
         self.page.get_by_role("button", name="Undo").wait_for()
