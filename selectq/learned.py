@@ -152,6 +152,7 @@ class _Sites:
 
     def ranges(self):
         "The ranges with the steps that were learned."
+        if not self.logs: return self.given
         alpha, beta = self.given.alpha.copy(), self.given.beta.copy()
         for k, s in enumerate(self.given.sites):
             if s not in self.logs: continue
