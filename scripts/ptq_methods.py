@@ -280,7 +280,8 @@ def write(args):
     rows = pd.DataFrame([row for row, _ in found]).reindex(columns=columns)
     order = ['network', 'w_bits', 'ptq', 'strategy', 'seed']
     args.out.mkdir(parents=True, exist_ok=True)
-    rows.sort_values(order, kind='stable').round(4).to_csv(args.out / 'ptq_methods.csv', index=False)
+    rows = rows.sort_values(order, kind='stable').round(4)
+    rows.to_csv(args.out / 'ptq_methods.csv', index=False)
     table = pd.DataFrame([*pairs(found)]).round(4)
     table.to_csv(args.out / 'ptq_pairs.csv', index=False)
 
