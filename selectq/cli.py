@@ -18,17 +18,18 @@ from typer.core import TyperCommand
 from .compare_command import compare
 from .generate_command import generate
 from .options import BatchSize, Bits, Centroids, Classes, CorrectBias, Device, Distance
-from .options import EdgeBits, Estimators, FastDecode, Fold, Gamma, Granularity
+from .options import EdgeBits, Estimators, FastDecode, Fold, Form, Gamma, Granularity
 from .options import Initialisation, Inputs, LambdaMax, LambdaMin, Leak, ModelArg, Number
 from .options import Order, Percentile, PoolArg, ScoreSites, Seed, Shuffle, Sites
 from .options import StatsArg, Strategies, TBatch, Unreadable, Update, ValArg, Weights
 from .options import Workers
 from .options import _Spread, _argument, _in_options, _names, _notices, _option
+from .printing import check_format, printed
 from .report import _Plan, _facts, _refuse, _run, _say_float, _show, _write_results
 from .score_command import score
 
 # %% ../nbs/90_cli.ipynb #c3e905c6
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None,
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help='Choose the images to calibrate a quantized network with.')
 
@@ -280,9 +281,10 @@ def evaluate(model: ModelArg, val: ValArg, stats: Annotated[str, _option(help='F
              inputs: Inputs = 'float', weights: Weights = None, classes: Classes = None,
              batch_size: BatchSize = 50,
              workers: Workers = 2, device: Device = 'auto', allow_unreadable: Unreadable = False,
-             allow_leak: Leak = False):
+             allow_leak: Leak = False, form: Form = 'text'):
     "Accuracy of MODEL on VAL, calibrated with each selection, at each bit width."
     pairs, settings = _bits(bits), _settings(correct_bias, edge_bits, inputs)
+    check_format(form)
     images = _pool(val, 'val', classes)
     if out and Path(out).is_dir(): _refuse(f'{out} is a folder; give a CSV file')
     from selectq import evaluation
@@ -302,8 +304,8 @@ def evaluate(model: ModelArg, val: ValArg, stats: Annotated[str, _option(help='F
                     batch_size=batch_size)
         _write_results(results, out, _facts(net, images, table, **used,
                                             fold_batchnorm=fold_batchnorm, **asdict(settings)))
-    _show(results, settings)
-    _say_float(table.meta)
+    _show(results, settings, form)
+    _say_float(table.meta, form)
 
 # %% ../nbs/90_cli.ipynb #5f5ce8cb
 @app.command(cls=_Spread)
@@ -323,9 +325,10 @@ def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bit
         centroids: Centroids = 10, gamma: Gamma = 1.0, lambda_min: LambdaMin = 0.001,
         lambda_max: LambdaMax = 0.1,
         seed: Seed = 0, batch_size: BatchSize = 50, workers: Workers = 2, device: Device = 'auto',
-        allow_unreadable: Unreadable = False, allow_leak: Leak = False):
+        allow_unreadable: Unreadable = False, allow_leak: Leak = False, form: Form = 'text'):
     "Stats, select and evaluate in one, with random selection or other strategies beside it."
     pairs, settings = _bits(bits), _settings(correct_bias, edge_bits, inputs)
+    check_format(form)
     images, labelled = _pool(pool, 'train', classes), _pool(val, 'val', classes)
     from dataclasses import replace
     from selectq.clustering import SelectQSettings
@@ -336,7 +339,7 @@ def run(model: ModelArg, pool: PoolArg, val: ValArg, n: Number = 1000, bits: Bit
     readings = [first, replace(first, update='shift', order='lowest')] if both_readings else [first]
     net = _network(model, weights, device, fold=fold_batchnorm)
     plan = _Plan(n, pairs, readings, random_seeds, sites, tuple(ranges), fold_batchnorm,
-                 _names(strategies))
+                 _names(strategies), form)
     _run(net, images, labelled, Path(out), plan, percentile=percentile, settings=settings,
          batch_size=batch_size,
          workers=workers, allow_unreadable=allow_unreadable, allow_leak=allow_leak)
@@ -380,10 +383,11 @@ def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, ta
               help='Only so many images to evaluate on, drawn at random.')] = None,
           sites: Sites = 'activation', score_sites: ScoreSites = 'all', classes: Classes = None,
           batch_size: BatchSize = 50, workers: Workers = 2, device: Device = 'auto',
-          allow_unreadable: Unreadable = False, allow_leak: Leak = False):
+          allow_unreadable: Unreadable = False, allow_leak: Leak = False, form: Form = 'text'):
     "An experiment of the paper: our figures, and the paper's beside them. Run again to go on."
     changes = dict(networks=networks or None, bits=_bits(bits) if bits else None,
                    sizes=sizes or None, sets=sets)
+    check_format(form)
     pool, images = _pool(train, 'train', classes), _pool(val, 'val', classes)
     from dataclasses import replace
     import pandas as pd
@@ -403,10 +407,10 @@ def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, ta
                            batch_size=batch_size,
                            allow_unreadable=allow_unreadable, allow_leak=allow_leak)
             for name in names]
-    print(beside_paper(pd.concat(done)).to_string(index=False, float_format='%.2f', na_rep=''))
+    print(printed(beside_paper(pd.concat(done)), form))
     count = sum(map(len, done))
     print(f'\n{Path(out) / experiment}.csv: {count} results; run the same command again to go on '
-          'or to extend it')
+          'or to extend it', file=sys.stdout if form == 'text' else sys.stderr)
 
 # %% ../nbs/90_cli.ipynb #681b1af0
 @app.command()
