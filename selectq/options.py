@@ -9,8 +9,9 @@ __all__ = ['ModelArg', 'PoolArg', 'ValArg', 'StatsArg', 'Weights', 'Sites', 'Sco
            'LambdaMin', 'LambdaMax', 'TBatch', 'Distance', 'Initialisation', 'Seed', 'Shuffle']
 
 # %% ../nbs/89_options.ipynb #d8d803f3
-import re, sys, warnings
+import functools, inspect, re, sys, warnings
 from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, List, Optional
 
 import typer
@@ -112,6 +113,78 @@ Initialisation = Annotated[str, _option(help='Where centroids start: uniform (no
 Seed = Annotated[int, _option(help='Seed of the traversal, or of the draw.')]
 Shuffle = Annotated[bool, _option('--shuffle/--no-shuffle', help="Traverse in random sequence, or "
                                                                  "in the pool's.")]
+
+# %% ../nbs/89_options.ipynb #a182ed1b
+def _grouped(command):
+    "The command as typer sees it: a parameter for each field of its groups of options."
+    groups, parameters = {}, []
+    for p in inspect.signature(command, eval_str=True).parameters.values():
+        if not is_dataclass(p.annotation):
+            parameters.append(p.replace(kind=p.KEYWORD_ONLY))
+            continue
+        groups[p.name] = p.annotation
+        parameters += [inspect.Parameter(f.name, p.KEYWORD_ONLY, default=f.default,
+                                         annotation=f.type) for f in fields(p.annotation)]
+
+    @functools.wraps(command)
+    def call(**given):
+        made = {name: group(**{f.name: given.pop(f.name) for f in fields(group)})
+                for name, group in groups.items()}
+        return command(**given, **made)
+    call.__signature__ = inspect.Signature(parameters)
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    return call
+
+# %% ../nbs/89_options.ipynb #1223ca6e
+@dataclass(frozen=True)
+class _NetworkOptions:
+    "Where a network comes from, and where it runs."
+    weights: Weights = None
+    classes: Classes = None
+    device: Device = 'auto'
+
+@dataclass(frozen=True)
+class _WorkOptions:
+    "How images are read, and which faults are allowed."
+    batch_size: BatchSize = 50
+    workers: Workers = 2
+    allow_unreadable: Unreadable = False
+    allow_leak: Leak = False
+
+    def reading(self): return dict(vars(self))
+
+# %% ../nbs/89_options.ipynb #a0f0606e
+@dataclass(frozen=True)
+class _QuantizationOptions:
+    "How a network is quantized."
+    ranges: Estimators = ('minmax',)
+    percentile: Percentile = 99.9
+    fold_batchnorm: Fold = False
+    correct_bias: CorrectBias = False
+    edge_bits: EdgeBits = None
+    inputs: Inputs = 'float'
+
+    def settings(self):
+        from selectq.calibration import QuantizationSettings
+        return QuantizationSettings(self.correct_bias, self.edge_bits, self.inputs)
+
+# %% ../nbs/89_options.ipynb #dce5e106
+@dataclass(frozen=True)
+class _SelectQOptions:
+    "The settings of SelectQ that every command has."
+    update: Update = 'additive'
+    order: Order = 'highest'
+    granularity: Granularity = 'image'
+    centroids: Centroids = 10
+    gamma: Gamma = 1.0
+    lambda_min: LambdaMin = 0.001
+    lambda_max: LambdaMax = 0.1
+    seed: Seed = 0
+    score_sites: ScoreSites = 'all'
+
+    def settings(self, **more):
+        from selectq.clustering import SelectQSettings
+        return SelectQSettings(**vars(self), **more)
 
 # %% ../nbs/89_options.ipynb #3b7d5eca
 _OPTIONS = ('allow_leak', 'allow_unreadable', 'batch_size', 'bits', 'centroids', 'chunk',
