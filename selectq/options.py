@@ -117,22 +117,23 @@ Shuffle = Annotated[bool, _option('--shuffle/--no-shuffle', help="Traverse in ra
 # %% ../nbs/89_options.ipynb #a182ed1b
 def _grouped(command):
     "The command as typer sees it: a parameter for each field of its groups of options."
-    groups, parameters = {}, []
+    groups, plain, of_groups = {}, [], []
     for p in inspect.signature(command, eval_str=True).parameters.values():
-        if not is_dataclass(p.annotation):
-            parameters.append(p.replace(kind=p.KEYWORD_ONLY))
-            continue
+        if not is_dataclass(p.annotation): plain.append(p); continue
         groups[p.name] = p.annotation
-        parameters += [inspect.Parameter(f.name, p.KEYWORD_ONLY, default=f.default,
-                                         annotation=f.type) for f in fields(p.annotation)]
+        of_groups += [inspect.Parameter(f.name, p.KEYWORD_ONLY, default=f.default,
+                                        annotation=f.type) for f in fields(p.annotation)]
 
     @functools.wraps(command)
-    def call(**given):
+    def call(*args, **given):
+        bound = call.__signature__.bind(*args, **given)
+        bound.apply_defaults()
+        given = dict(bound.arguments)
         made = {name: group(**{f.name: given.pop(f.name) for f in fields(group)})
                 for name, group in groups.items()}
         return command(**given, **made)
-    call.__signature__ = inspect.Signature(parameters)
-    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    call.__signature__ = inspect.Signature(plain + of_groups)
+    call.__annotations__ = {p.name: p.annotation for p in plain + of_groups}
     return call
 
 # %% ../nbs/89_options.ipynb #1223ca6e

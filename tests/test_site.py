@@ -291,8 +291,12 @@ def test_names_of_two(monkeypatch):
     showdoc = pytest.importorskip("scripts.showdoc")
     monkeypatch.chdir(ROOT)
     for module in (cli, evaluation):
-        seen = types.FunctionType(module.evaluate.__code__, vars(module), "evaluate")
-        seen.__defaults__, seen.__kwdefaults__ = (None,) * 9, module.evaluate.__kwdefaults__
+        known = module.evaluate
+        seen = types.FunctionType(
+            known.__code__, vars(module), "evaluate", (None,) * 9, known.__closure__
+        )
+        seen.__kwdefaults__ = known.__kwdefaults__
+        seen.__dict__.update(vars(known))  # of a command: its signature, and what it wraps
         seen.__module__ = "__main__"  # as on a page
         assert showdoc.exported(seen) is module.evaluate
     text = "[`evaluate`](https://x/y/cli.html#evaluate), [`stats`](https://x/y/cli.html#stats)"
