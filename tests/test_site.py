@@ -295,7 +295,7 @@ def test_names_of_two(monkeypatch):
         seen = types.FunctionType(
             known.__code__, vars(module), "evaluate", (None,) * 9, known.__closure__
         )
-        seen.__kwdefaults__ = known.__kwdefaults__
+        seen.__kwdefaults__, seen.__qualname__ = known.__kwdefaults__, known.__qualname__
         seen.__dict__.update(vars(known))  # of a command: its signature, and what it wraps
         seen.__module__ = "__main__"  # as on a page
         assert showdoc.exported(seen) is module.evaluate
