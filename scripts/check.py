@@ -258,12 +258,13 @@ def check_words():
 
 def check_figures():
     """every figure of an answer is asserted from the CSV, in the cell below it"""
-    return "\n".join(
-        f"{path}: {problem}"
-        for path in notebooks()
-        if path.parts[1] in ANSWERS
-        for problem in stated.problems(cells_of(path))
-    )
+    problems = []
+    for path in notebooks():
+        if path.parts[1] in ANSWERS:
+            problems += [f"{path}: {problem}" for problem in stated.problems(cells_of(path))]
+            if not stated.answers(cells_of(path)):
+                problems.append(f"{path}: no paragraph begins with **Answer.**")
+    return "\n".join(problems)
 
 
 def wide_lines(path):

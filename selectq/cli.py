@@ -20,14 +20,15 @@ from .generate_command import generate
 from .options import BatchSize, Bits, Classes, Device, Distance, FastDecode, Fold
 from .options import Initialisation, ModelArg, Number, PoolArg, ScoreSites, Seed, Shuffle
 from .options import Sites, StatsArg, Strategies, TBatch, Unreadable, ValArg, Workers
-from .options import _NetworkOptions, _QuantizationOptions, _SelectQOptions, _Spread
+from .options import Form, _NetworkOptions, _QuantizationOptions, _SelectQOptions, _Spread
 from .options import _WorkOptions, _argument, _grouped, _in_options, _names, _notices
 from .options import _option
+from .printing import check_format, printed
 from .report import _Plan, _facts, _refuse, _run, _say_float, _show, _write_results
 from .score_command import score
 
 # %% ../nbs/90_cli.ipynb #c3e905c6
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None,
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help='Choose the images to calibrate a quantized network with.')
 
@@ -269,6 +270,11 @@ def craft(model: ModelArg, pool: PoolArg, stats: _StatsOption,
 
 # %% ../nbs/90_cli.ipynb #4c06b23f
 @dataclass(frozen=True)
+class _PrintedWork(_WorkOptions):
+    "The same, and how results are printed."
+    form: Form = 'text'
+
+@dataclass(frozen=True)
 class _EvaluateOptions(_QuantizationOptions, _NetworkOptions):
     "How a network is loaded and quantized."
     pool: Annotated[Optional[str], _option(help=(
@@ -280,10 +286,11 @@ class _EvaluateOptions(_QuantizationOptions, _NetworkOptions):
 def evaluate(model: ModelArg, val: ValArg, stats: _StatsOption,
              selection: Annotated[List[str], _option(help='Selection of that table; may be given '
                                                           'several times.')],
-             how: _EvaluateOptions, work: _WorkOptions, bits: Bits = ['8', '6', '4'],
+             how: _EvaluateOptions, work: _PrintedWork, bits: Bits = ['8', '6', '4'],
              out: Annotated[Optional[str], _option(help='CSV file for the results.')] = None):
     "Accuracy of MODEL on VAL, calibrated with each selection, at each bit width."
     pairs, settings = _bits(bits), how.settings()
+    check_format(work.form)
     images = _pool(val, 'val', how.classes)
     if out and Path(out).is_dir(): _refuse(f'{out} is a folder; give a CSV file')
     from selectq import evaluation
@@ -302,8 +309,8 @@ def evaluate(model: ModelArg, val: ValArg, stats: _StatsOption,
                     percentile=how.percentile, batch_size=work.batch_size)
         _write_results(results, out, _facts(net, images, table, **used,
                                             fold_batchnorm=how.fold_batchnorm, **asdict(settings)))
-    _show(results, settings)
-    _say_float(table.meta)
+    _show(results, settings, work.form)
+    _say_float(table.meta, work.form)
 
 # %% ../nbs/90_cli.ipynb #5f5ce8cb
 @dataclass(frozen=True)
@@ -324,10 +331,11 @@ class _LoadOptions(_QuantizationOptions, _NetworkOptions): "How a network is loa
 @app.command(cls=_Spread)
 @_grouped
 def run(model: ModelArg, pool: PoolArg, val: ValArg, what: _RunOptions, selectq: _SelectQOptions,
-        how: _LoadOptions, work: _WorkOptions,
+        how: _LoadOptions, work: _PrintedWork,
         out: Annotated[str, _option(help='Folder for the report.')] = 'report'):
     "Stats, select and evaluate in one, with random selection or other strategies beside it."
     pairs, settings = _bits(what.bits), how.settings()
+    check_format(work.form)
     images, labelled = _pool(pool, 'train', how.classes), _pool(val, 'val', how.classes)
     from dataclasses import replace
     first = selectq.settings()
@@ -335,7 +343,7 @@ def run(model: ModelArg, pool: PoolArg, val: ValArg, what: _RunOptions, selectq:
     if what.both_readings: readings.append(replace(first, update='shift', order='lowest'))
     net = _network(model, how.weights, how.device, fold=how.fold_batchnorm)
     plan = _Plan(what.n, pairs, readings, what.random_seeds, what.sites, tuple(how.ranges),
-                 how.fold_batchnorm, _names(what.strategies))
+                 how.fold_batchnorm, _names(what.strategies), work.form)
     _run(net, images, labelled, Path(out), plan, percentile=how.percentile, settings=settings,
          **work.reading())
 
@@ -376,13 +384,10 @@ class _PaperOptions:
     score_sites: ScoreSites = 'all'
 
 @dataclass(frozen=True)
-class _PaperWork(_WorkOptions):
-    "How images are read, and where networks run."
+class _PaperWork(_PrintedWork):
+    "The same, and where networks run."
     classes: Classes = None
     device: Device = 'auto'
-
-    def reading(self):
-        return {k: v for k, v in vars(self).items() if k not in ('classes', 'device')}
 
 @app.command(cls=_Spread)
 @_grouped
@@ -397,6 +402,7 @@ def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, ta
     changes = dict(networks=what.networks or None,
                    bits=_bits(what.bits) if what.bits else None,
                    sizes=what.sizes or None, sets=what.sets)
+    check_format(work.form)
     pool, images = _pool(train, 'train', work.classes), _pool(val, 'val', work.classes)
     from dataclasses import replace
     import pandas as pd
@@ -414,10 +420,10 @@ def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, ta
                            images, out, traversals=what.traversals, readings=readings,
                            kind=what.sites, changes=changes, **work.reading())
             for name in names]
-    print(beside_paper(pd.concat(done)).to_string(index=False, float_format='%.2f', na_rep=''))
+    print(printed(beside_paper(pd.concat(done)), work.form))
     count = sum(map(len, done))
     print(f'\n{Path(out) / experiment}.csv: {count} results; run the same command again to go on '
-          'or to extend it')
+          'or to extend it', file=sys.stdout if work.form == 'text' else sys.stderr)
 
 # %% ../nbs/90_cli.ipynb #681b1af0
 @app.command()

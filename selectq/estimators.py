@@ -22,7 +22,7 @@ from .calibration import (QuantizationSettings, Ranges, activation_quantizer, pe
                                  network_weights, site_bits, swapped, table_ranges)
 from .data import InputError, Pool, open_pool
 from .batches import load_batches
-from .models import as_network
+from .models import as_network, check_preprocess
 from .quantizer import scale_offset
 from .ranking import Selection, check_selection
 from .sites import SiteHooks, inference, layout, site_classes
@@ -518,6 +518,7 @@ def _chosen_batches(net, table, rows, pool, batch_size, workers):
     index = table.index[rows]
     if hasattr(pool, 'column_names'): pool = open_pool(pool)
     if not isinstance(pool, Pool): return _checked(_own_chosen(pool, index), table, rows)
+    check_preprocess(net, table)
     if index[-1] >= len(pool):
         raise InputError(f'{pool.source} holds {len(pool)} images, the selection has one at '
                          f'position {index[-1]}; give the pool of the table')

@@ -21,7 +21,7 @@ from .data import Pool
 from .batches import load_batches
 from .files import InputError, write_json
 from .estimators import check_estimator, check_percentile, estimate_ranges, observe
-from .models import as_network
+from .models import as_network, check_preprocess, check_size
 from .quantizer import check_bits
 from .ranking import Selection
 from .sites import layout
@@ -133,8 +133,8 @@ def bit_pairs(
     bits,  # a whole number, or a list of numbers W = A and pairs (W, A)
 ) -> list:  # of pairs (W, A); 32 is float
     "Pairs of bit widths. Raises `InputError` for what no quantizer has."
-    pairs = [(b, b) if np.isscalar(b) else tuple(b) for b in ([bits] if np.isscalar(bits)
-                                                              else bits)]
+    several = lambda v: np.iterable(v) and not isinstance(v, str)
+    pairs = [tuple(b) if several(b) else (b, b) for b in (bits if several(bits) else [bits])]
     if wrong := next((p for p in pairs if len(p) != 2), None):
         raise InputError(f'bits={wrong} cannot be used; give whole numbers or pairs (W, A)')
     return [tuple(v if v == 32 else check_bits(v) for v in p) for p in pairs]
@@ -261,6 +261,20 @@ def _check_weights(net, table):
                      f'has {net.hash[:12]}; make a table of this network (with BatchNorm folded '
                      'in both, or in neither)')
 
+def _check_reading(net, val, table):
+    "Refuse a pool that the network would read at another size than the table's images."
+    if not isinstance(val, Pool): return  # a loader brings its images ready
+    check_size(net, val)
+    check_preprocess(net, table)
+
+def _listed(selections):
+    "One selection or many as a list. Refuses what is none."
+    found = [selections] if isinstance(selections, (Selection, str, Path)) else list(selections)
+    if strange := [s for s in found if not isinstance(s, Selection)]:
+        raise InputError(f'{strange[0]!r} is no selection; '
+                         'give what select returns, or load_selection(path)')
+    return found
+
 # %% ../nbs/80_evaluation.ipynb #98d3d239
 def _packed(right): return np.packbits([c == '1' for c in right]).tobytes().hex()
 
@@ -289,7 +303,8 @@ def evaluate(
     net, o, pairs = as_network(net), replace(options, **changes), bit_pairs(bits)
     check_labels(val, net.module)
     _check_weights(net, table)
-    if isinstance(selections, Selection): selections = [selections]
+    _check_reading(net, val, table)
+    selections = _listed(selections)
     estimators = [check_estimator(e) for e in ([estimators] if isinstance(estimators, str)
                                                else estimators)]
     asked = [(None, '', 32, 32), *((s, e, w, a) for s in selections for e in estimators for w,

@@ -18,7 +18,7 @@ def check_bits(
 ) -> int:
     "The bits if they are usable. Raises `InputError` otherwise."
     if not isinstance(bits, bool) and bits in range(2, 17): return int(bits)
-    raise InputError(f'bits={bits} cannot be used; give a whole number from 2 to 16')
+    raise InputError(f'bits={bits!r} cannot be used; give a whole number from 2 to 16')
 
 # %% ../nbs/20_quantizer.ipynb #d739f5f9
 def scale_offset(

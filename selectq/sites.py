@@ -76,7 +76,8 @@ class _FunctionalCalls(TorchFunctionMode):
         inside = self.owners and self.owners[-1] is None
         self.owners.append(None if inside or isinstance(m, self.opaque) else name)
 
-    def _leave(self): self.owners.pop()
+    def _leave(self):
+        if self.owners: self.owners.pop()  # empty where a hook before ours raised
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))

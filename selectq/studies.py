@@ -303,7 +303,9 @@ def run_study(
     path = None if out is None else Path(out) / f'{study}.csv'
     known = {} if out is None else {_key(r): r for r in read_rows(out) if _current(r)}
     answers = _read_answers(path)
-    if o.answers: known = {k: r for k, r in known.items() if _digest(k) in answers}
+    if o.answers:
+        known = {k: r for k, r in known.items()
+                 if _digest(k) in answers or r['strategy'] == 'float'}
     fixed = _fixed(net, val, table, o)
     wanted = _wanted(fixed, recipes, o.estimators, pairs)
     if path:
@@ -319,7 +321,7 @@ def run_study(
     if path:
         _write_rows(path, list({_key(r): r for r in [*found, *_of_study(known, study)]}.values()))
     if not o.answers: return _typed(found)
-    return _typed(found).assign(right=[answers[_digest(_key(r))] for r in found])
+    return _typed(found).assign(right=[answers.get(_digest(_key(r)), '') for r in found])
 
 # %% ../nbs/86_studies.ipynb #277fa59f
 _SET = ['network', 'sites', 'strategy', 'update', 'order', 'n', 'seed', *KNOBS, 'name', 'chosen',

@@ -182,6 +182,12 @@ def _read_facts(folder, meta):
     return facts
 
 # %% ../nbs/33_table.ipynb #f1ac3ba5
+def _values(column, dtype):
+    "A column without gaps as an array. pyarrow's own `to_numpy` would load pandas."
+    parts = [np.frombuffer(a.buffers()[1], dtype)[a.offset:a.offset + len(a)]
+             for a in column.chunks if len(a)]
+    return np.concatenate([np.empty(0, dtype), *parts])
+
 def _read_columns(folder, chunk, sites):
     "The left columns of a part, and its statistics (rows, sites, 4), with checksums compared."
     import pyarrow as pa, pyarrow.parquet as pq
@@ -190,7 +196,8 @@ def _read_columns(folder, chunk, sites):
     except (OSError, pa.ArrowException) as e:
         raise InputError(f'{folder} is damaged ({path.name}: {str(e).splitlines()[0]}); '
                          f'delete {path.name} and {_AGAIN}') from None
-    block = np.stack([c.to_numpy() for c in t.columns[4:]], 1).reshape(len(t), len(sites), 4)
+    block = np.stack([_values(c, np.float32) for c in t.columns[4:]], 1)
+    block = block.reshape(len(t), len(sites), 4)
     return t.select(['index', 'name', 'digest', 'label']), block
 
 # %% ../nbs/33_table.ipynb #24a441ce
@@ -212,6 +219,6 @@ def load_table(
             at += len(block)
             left.append(columns)
     left = pa.concat_tables(left)
-    labels = None if left['label'].null_count else left['label'].to_numpy()
-    return StatisticsTable(stats, left['index'].to_numpy(), left['name'], left['digest'], labels,
-                           noise, meta)
+    labels = None if left['label'].null_count else _values(left['label'], np.int64)
+    return StatisticsTable(stats, _values(left['index'], np.int64), left['name'], left['digest'],
+                           labels, noise, meta)

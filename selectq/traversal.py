@@ -397,7 +397,8 @@ def traverse(
     new = rank == 0 and _open_folder(folder, meta)
     if source.pool is None and not new:
         raise InputError(f'{folder} exists, and a loader cannot be resumed; give another folder')
-    if new and any(meta['float'].values()): _line(float_line(meta['float']))
+    if new and any(meta['float'].values()): \
+        _line('left in float: ' + float_line(meta['float']))
     try: _run(net, source, _Parts(folder, meta, _maker(_device(net.module))), noise, settings)
     except InputError:
         if new and not list(folder.glob('part-*')): _empty(folder)
