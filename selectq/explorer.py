@@ -116,7 +116,7 @@ class Explorer(W.VBox):
                  ):
         from selectq.explorer_figures import PoolFigure, SiteFigure, StripFigure
         self.state, self.thumbs, self.busy = state, Thumbnails(pool, state.table), False
-        self.brushed, self.waiting = np.empty(0, int), None
+        self.brushed, self.waiting, self.row = np.empty(0, int), None, None
         self.choice, self.selectq, self.effort, self.seen = _controls(state)
         self.scatter = PoolFigure(state, self._clicked, self._pointed, self._brush)
         self.rows = StripFigure(state, lambda k: self._do(lambda: state.look(site=k)))
@@ -188,7 +188,8 @@ class Explorer(W.VBox):
         self._do(lambda: self.state.toggle(self.state.table.index[rows[:1]]))
 
     def _pointed(self, rows):
-        self.about.value = details(self.state, self.thumbs, int(rows[0]))
+        self.row = int(rows[0])
+        self.about.value = details(self.state, self.thumbs, self.row)
 
     def _brush(self, rows):
         self.brushed = rows
@@ -276,6 +277,7 @@ class Explorer(W.VBox):
         for figure in (self.scatter, self.rows, self.site) * figures: figure.update(self.state)
         self.facts.value, self.lines.value = sets_facts(self.state), python_lines(self.state)
         self._label_brushed()
+        if self.row is not None: self._pointed([self.row])
         self._shelve()
 
     def _shelve(self):
@@ -305,10 +307,10 @@ class Explorer(W.VBox):
             for side in self.state.picture.sides:
                 self.cards[side].value = cards(self.state, self.thumbs, side)
 
-# %% ../nbs/93_explorer.ipynb #1e546bf4
+# %% ../nbs/93_explorer.ipynb #693d9a73
 def sets_facts(state: ExplorerState) -> str:  # HTML
-    "Each set in a row: images, cost, random sets beaten, the worst site."
-    head = '<tr><th>set</th><th>images</th><th>cost</th><th>random</th><th>below</th></tr>'
+    "Each set in a row: images, cost, that of random sets, how many of them it beats."
+    head = '<tr><th>set</th><th>images</th><th>cost</th><th>random</th><th>beats</th></tr>'
     rows = []
     for side in state.picture.sides:
         s, n = strip(state, side), len(state.selection(side))

@@ -46,6 +46,12 @@ const late = (globalThis.selectqPlotly ??= (() => {
   return { come, give, asked: false };
 })());
 const names = ['_py2js_update', '_py2js_restyle', '_py2js_relayout'];
+const call = (e, name) => e?.setAttribute('aria-label', name);
+const label = () => document.querySelectorAll('.sq-app').forEach((app) => {
+  app.querySelectorAll('.widget-slider').forEach((s) =>
+    call(s.querySelector('[role=slider]'), s.querySelector('.widget-label')?.textContent));
+  call(app.querySelector('textarea'), 'The same in Python');
+});
 export default () => {
   const ready = late.come.then((plotly) => plotly.default());
   return {
@@ -64,7 +70,11 @@ export default () => {
         held.forEach(([n, v]) => { model.set(n, null); model.set(n, v); });
       });
     },
-    async render(context) { return (await ready).render(context); },
+    async render(context) {
+      const plotly = await ready;
+      [0, 500, 2000].forEach((wait) => setTimeout(label, wait));
+      return plotly.render(context);
+    },
   };
 };
 """
@@ -126,7 +136,8 @@ class PoolFigure:
                   *(dots(size=size, color=INKS[s], symbol=SYMBOLS[s], line=ring)
                     for s, size in (('b', 9), ('a', 10)))]
         traces[2].hoverinfo = 'skip'
-        self.figure = _figure(traces, 420, dragmode='lasso')
+        self.figure = _figure(traces, 440, dragmode='lasso')
+        self.figure.update_layout(margin=dict(t=30))  # where plotly's buttons are
         self.rows, self.at = {}, None
         self.update(state)
         self.figure = _alive(self.figure, first=True)
@@ -190,7 +201,8 @@ class StripFigure:
         marks = [plotly.Scatter(x=[], y=[], mode='markers', hoverinfo='skip', marker=dict(
             size=9, color=INKS[s], symbol=SYMBOLS[s])) for s in 'ba']
         rows = plotly.Bar(x=[1] * many, y=list(range(many)), orientation='h', xaxis='x2', width=1,
-                          marker=dict(color='rgba(127,138,153,.01)'), hoverinfo='text', name='rows')
+                          marker=dict(color='rgba(127,138,153,.01)', line_width=0),
+                          hoverinfo='text', name='rows')
         line = dict(type='line', x0=1, x1=1, y0=0, y1=1, yref='paper',
                     line=dict(color=INKS['target'], width=2))
         self.figure = _figure([band, *marks, rows], 64 + 21 * many, shapes=[line], bargap=0,
@@ -236,13 +248,14 @@ def _row_text(state, s, k):
             f'(random {low:.2f} to {high:.2f})<br>{error} {s.error[k]:.2g} '
             f'(random {s.random_error[:, k].mean():.2g})')
 
-# %% ../nbs/92_explorer_figures.ipynb #377359ba
+# %% ../nbs/92_explorer_figures.ipynb #d6722bc0
 class SiteFigure:
     "The histogram of one site with the ranges drawn in."
 
     def __init__(self, state):
         import plotly.graph_objects as go
-        bars = [go.Bar(x=[], y=[], marker=dict(color=INKS['pool'], opacity=o), hoverinfo='skip')
+        bars = [go.Bar(x=[], y=[], hoverinfo='skip',
+                       marker=dict(color=INKS['pool'], opacity=o, line_width=0))
                 for o in (.35, .6)]
         curve = go.Scatter(x=[], y=[], mode='lines', yaxis='y2', hoverinfo='skip',
                            line=dict(color=INKS['target'], width=1.5, dash='dot'))
