@@ -16,6 +16,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 import pages  # noqa: E402  (beside this file, wherever Python was started)
@@ -135,8 +137,21 @@ def output_problems(output):
             yield f"machine path {found[0]}"
 
 
+def option_problems(cell):
+    """Options (`#| name: value`) that Quarto cannot read, and figures without a text for them."""
+    options = re.findall(r"^#\|\s*([\w-]+\s*:.*)$", "".join(cell["source"]), re.MULTILINE)
+    for option in options:
+        try:
+            yaml.safe_load(option)
+        except yaml.YAMLError:
+            yield f"{option!r} is no YAML; a value that holds a colon and a space needs quotes"
+    figure = any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+    if figure and not any(option.startswith("fig-alt") for option in options):
+        yield "a figure without `#| fig-alt:`, which says what it shows"
+
+
 def check_style():
-    """stored outputs hold no error, warning, widget or machine path; sizes keep to their budgets"""
+    """stored outputs hold no error, warning, widget or machine path; figures have their texts"""
     problems = []
     for path in notebooks():
         stored = (ROOT / path).read_bytes()
@@ -145,8 +160,10 @@ def check_style():
         problems += [
             f"{path}: cell {number} (id {cell.get('id')}): {problem}"
             for number, cell in enumerate(json.loads(stored)["cells"], 1)
-            for output in cell.get("outputs", [])
-            for problem in output_problems(output)
+            for problem in [
+                *(p for output in cell.get("outputs", []) for p in output_problems(output)),
+                *(option_problems(cell) if path.parts[1] != "tests" else ()),
+            ]
         ]
     for image in sorted((ROOT / "nbs").rglob("*")):
         is_image = image.suffix in {".png", ".jpg", ".jpeg", ".gif", ".svg"}
@@ -241,12 +258,13 @@ def check_words():
 
 def check_figures():
     """every figure of an answer is asserted from the CSV, in the cell below it"""
-    return "\n".join(
-        f"{path}: {problem}"
-        for path in notebooks()
-        if path.parts[1] in ANSWERS
-        for problem in stated.problems(cells_of(path))
-    )
+    problems = []
+    for path in notebooks():
+        if path.parts[1] in ANSWERS:
+            problems += [f"{path}: {problem}" for problem in stated.problems(cells_of(path))]
+            if not stated.answers(cells_of(path)):
+                problems.append(f"{path}: no paragraph begins with **Answer.**")
+    return "\n".join(problems)
 
 
 def wide_lines(path):

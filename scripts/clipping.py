@@ -2,11 +2,18 @@
 
     python scripts/clipping.py run [--networks NAME...] [--kinds input] [--rules joint] [--bits 4 3]
     python scripts/clipping.py pairs
+    python scripts/clipping.py outlook
 
-Both take [--data $SELECTQ_DATA] [--out results] [--tables FOLDER] [--work FOLDER]. A run that was
-stopped goes on: what is in the work folder is not computed again.
+All take [--data $SELECTQ_DATA] [--out results] [--tables FOLDER] [--work FOLDER]. A run that was
+stopped goes on: what is in the work folder is not computed again. Rows of the result files that
+the work folder does not hold are kept.
+
+Random sets are evaluated in one of two ways. `--parts random`: every draw on every image.
+`--parts mixed`: 20 draws, each on its share of the images, so that the mean over the draws costs
+one evaluation; the row says so in `draws`.
 """
 import argparse
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -14,14 +21,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from experiments import CIFAR, MENET, ROOT, Case
+from experiments import CIFAR, MENET, ROOT, load_case
+from selectq.batches import load_batches
 from selectq.calibration import network_weights, quantized
 from selectq.clustering import SelectQSettings
 from selectq.crafting import CraftSettings, craft, start_pixels
 from selectq.data import limit_pool, open_pool, read_classes
-from selectq.batches import load_batches
-from selectq.images import Preprocess
 from selectq.evaluation import standard_error
+from selectq.images import Preprocess
 from selectq.matching import match, outlook
 from selectq.models import Network
 from selectq.outputs import OutputSettings
@@ -33,11 +40,18 @@ from selectq.table import versions
 from selectq.targets import TargetSettings, load_target, make_target, save_target
 from selectq.traversal import collect
 
-LITE = 'efficientnet_lite0'
+LITE, DIGITS = 'efficientnet_lite0', 'digits'
+HEAVY = (MENET, LITE)
 SIZES = (1, 2, 5, 10, 30, 100, 1000)
-COLUMNS = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'w_bits', 'a_bits', 'n', 'seed',
-           'top1', 'top5', 'se', 'images', 'rule', 'objective', 'target', 'cost', 'off',
-           'weights', 'table', 'hardware', 'selectq', 'torch']
+PARTS = ('methods', 'mixed', 'random', 'output', 'objectives')
+DRAWS = 20  # of the mixed rows
+COLUMNS = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'w_bits', 'a_bits', 'n',
+           'seed', 'draws', 'top1', 'top5', 'se', 'images', 'rule', 'objective', 'target', 'cost',
+           'off', 'weights', 'table', 'hardware', 'selectq', 'torch']
+CELL = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'w_bits', 'a_bits', 'n',
+        'seed', 'draws', 'rule', 'objective', 'target']
+PAIR = ['network', 'sites', 'bits', 'strategy', 'rule', 'ranges', 'n', 'objective', 'target',
+        'beside']
 
 
 class LiteCase:
@@ -56,53 +70,96 @@ class LiteCase:
 
 class Run:
     "One network and kind of sites at one bit width: ranges in, correct answers out."
-    def __init__(self, name, kind, bits, folders, images, influence=None):
-        self.name, self.kind, self.bits, self.folders = name, kind, bits, folders
-        case = LiteCase if name == LITE else lambda *a: Case(name, *a)
-        self.case = case(folders.data, folders.tables, kind)
-        self.net, self.table, self.pool = self.case.net, self.case.table, self.case.pool
-        val = limit_pool(self.case.val, images)
-        self.batches = list(load_batches(val, self.net.preprocess, None, 50 if name in (MENET, LITE) else 125))
+    def __init__(self, name, kind, bits, args, images):
+        self.name, self.kind, self.bits, self.work = name, kind, bits, args.work
+        case = LiteCase(args.data, args.tables, kind) if name == LITE else load_case(
+            name, args.data, args.tables, kind)
+        self.net, self.table, self.pool = case.net, case.table, case.pool
+        val = limit_pool(case.val, images)
+        size = 10 if name in HEAVY else 25  # so that a batch stays in the cache
+        self.batches = list(load_batches(val, self.net.preprocess, None, size))
         self.images = sum(len(b) for b in self.batches)
-        self.path = folders.work / f'{name}-{kind}-{bits}-{self.images}'
-        self.rows = json.loads(self.path.with_suffix('.json').read_text()) if self.path.with_suffix('.json').exists() else {}
+        self.path = args.work / f'{name}-{kind}-{bits}-{self.images}.json'
+        self.rows = json.loads(self.path.read_text()) if self.path.exists() else {}
         self.weights = None
 
-    def right(self, ranges):
-        "Which images are right, top-1 and top-5: (2, images) bool."
+    def right(self, ranges, part=None):
+        "Which images are right, top-1 and top-5: (2, images) bool; of a part of them if given."
         if self.weights is None: self.weights = network_weights(self.net, self.bits)
-        found, first = [], self.batches[0].images[:2]
+        x = torch.cat([b.images for b in self.batches])
+        y = torch.from_numpy(np.concatenate([b.labels for b in self.batches]))
+        if part is not None: x, y = x[part], y[part]
         args = (32, 32, {}) if ranges is None else (self.bits, self.bits, self.weights)
-        with layout(self.net.module, first) as fmt, quantized(self.net, ranges, *args) as q:
-            for b in self.batches:
-                top = q(b.images.contiguous(memory_format=fmt)).topk(5, 1).indices == torch.from_numpy(b.labels)[:, None]
+        found, size = [], len(self.batches[0])
+        with layout(self.net.module, x[:2]) as fmt, quantized(self.net, ranges, *args) as q:
+            for b, labels in zip(x.split(size), y.split(size)):
+                scores = q(b.contiguous(memory_format=fmt))
+                top = scores.topk(min(5, scores.shape[1]), 1).indices == labels[:, None]
                 found.append(torch.stack([top[:, 0], top.any(1)]).numpy())
         return np.concatenate(found, 1)
 
     def add(self, key, make):
         "Evaluate the (ranges, facts) that `make` gives, unless the row is there."
-        key = f'{key}'
         if key in self.rows: return
-        ranges, facts = make()
-        right = self.right(ranges)
-        top = 100 * right.mean(1)
-        row = dict(network=self.name, sites=self.kind, w_bits=self.bits, a_bits=self.bits, top1=top[0], top5=top[1],
-                   se=standard_error(top[0], self.images), images=self.images, weights=self.net.hash[:12], table=self.table.hash[:12],
-                   hardware=hardware(), selectq=versions()['selectq'], torch=torch.__version__.split('+')[0])
-        self.rows[key] = dict(row=row | facts, right=np.packbits(right[0]).tobytes().hex())
+        ranges, more = make()
+        same = digest(ranges)
+        known = next((e for e in self.rows.values() if e.get('digest') == same), None)
+        if known:  # the same ranges give the same answers
+            right, top5 = unpack(known, self.images), known['row']['top5']
+        else:
+            both = self.right(ranges)
+            right, top5 = both[0], 100 * both[1].mean()
+        self.keep(key, right, top5, more, same)
+
+    def keep(self, key, right, top5, more, same=''):
+        "Write a row and its answers."
+        top1 = 100 * right.mean()
+        row = dict(network=self.name, sites=self.kind, w_bits=self.bits, a_bits=self.bits,
+                   top1=top1, top5=top5, se=standard_error(top1, self.images),
+                   images=self.images, weights=self.net.hash[:12], table=self.table.hash[:12],
+                   hardware=hardware(), selectq=versions()['selectq'],
+                   torch=torch.__version__.split('+')[0])
+        packed = np.packbits(right.astype(bool)).tobytes().hex()
+        self.rows[key] = dict(row=row | more, right=packed, digest=same)
         aside = self.path.with_suffix('.part')
         aside.write_text(json.dumps(self.rows))
-        aside.replace(self.path.with_suffix('.json'))
-        print(self.name, self.kind, self.bits, key, f'{top[0]:.2f}', flush=True)
+        aside.replace(self.path)
+        print(self.name, self.kind, self.bits, key, f'{top1:.2f}', flush=True)
+
+    def mixed(self, n, rule):
+        "The mean over 20 random sets of n images: each answers its share of the images."
+        rule = 'joint' if n == 1 else rule
+        key = f'mixed {rule} {n}'
+        if key in self.rows or n > len(self.table): return
+        both = np.zeros((2, self.images), bool)
+        for d in range(DRAWS):
+            part = np.arange(d, self.images, DRAWS)
+            ranges = rule_ranges(self.table, random_rows(self, n, d), rule)
+            if len(part): both[:, part] = self.right(ranges, part)
+        self.keep(key, both[0], 100 * both[1].mean(), facts('random', n, rule=rule, draws=DRAWS))
 
     def target(self, estimator):
-        "A target, made once; influences are those of the largest bit width made before."
-        path = self.folders.work / f'{self.name}-{self.kind}-{self.bits}-{estimator}.target.json'
+        "A target, made once."
+        path = self.work / f'{self.name}-{self.kind}-{self.bits}-{estimator}.target.json'
         if not path.exists():
-            heavy = self.name in (MENET, LITE)
-            settings = TargetSettings(output=OutputSettings(steps=60, batch_size=16) if heavy else OutputSettings())
-            save_target(make_target(self.net, self.table, self.pool, estimator, self.bits, settings, costs=estimator == 'mse'), path)
+            output = OutputSettings(batch_size=16) if self.name in HEAVY else OutputSettings()
+            found = make_target(self.net, self.table, self.pool, estimator, self.bits,
+                                TargetSettings(output=output), costs=estimator == 'mse')
+            save_target(found, path)
         return load_target(path, self.table)
+
+
+def digest(ranges):
+    "What tells ranges apart."
+    if ranges is None: return 'float'
+    return hashlib.blake2b(ranges.alpha.tobytes() + ranges.beta.tobytes(),
+                           digest_size=8).hexdigest()
+
+
+def unpack(entry, images):
+    "The answers of a row: (images,) bool."
+    packed = np.frombuffer(bytes.fromhex(entry['right']), np.uint8)
+    return np.unpackbits(packed)[:images].astype(bool)
 
 
 def random_rows(run, n, draw):
@@ -111,97 +168,155 @@ def random_rows(run, n, draw):
     return make_selection(run.table, stream.permutation(len(run.table))[:n], 'random', {}, draw)
 
 
-def facts(strategy, n=0, seed=0, ranges='minmax', **more): return dict(strategy=strategy, n=n, seed=seed, ranges=ranges, **more)
+def facts(strategy, n=0, seed=0, ranges='minmax', **more):
+    "What a row says of its set."
+    return dict(strategy=strategy, n=n, seed=seed, ranges=ranges, **more)
 
 
 def of_selection(run, selection, rule, **more):
+    "The ranges of a selection under a rule, and its facts."
     s = selection.settings
-    return rule_ranges(run.table, selection, rule), facts(selection.strategy, len(selection), selection.seed, rule=rule, **more, **{k: s[k] for k in ('update', 'order', 'objective', 'cost') if k in s})
+    more |= {k: s[k] for k in ('update', 'order', 'objective', 'cost') if k in s}
+    return rule_ranges(run.table, selection, rule), facts(
+        selection.strategy, len(selection), selection.seed, rule=rule, **more)
 
 
-def crafted(run, target, rule, name):
+def crafted(run, target, rule):
     "Eight images crafted for a target, from matched ones."
-    start = start_pixels(run.net, run.table, match(run.table, target, 8, rule), run.pool)
+    chosen = match(run.table, target, min(8, len(run.table)), rule)
+    start = start_pixels(run.net, run.table, chosen, run.pool)
     c = craft(run.net, target, start, rule, CraftSettings())
+    name = target.ranges.estimator
     return c.ranges, facts('craft', 8, rule=rule, target=name, off=len(c.off))
 
 
-def methods(run, rule, full):
+def methods(run, rule, args):
     "Everything but random sets."
     add, table, mse = run.add, run.table, run.target('mse')
     add('float', lambda: (None, dict(strategy='float', w_bits=32, a_bits=32)))
     add('mse', lambda: (mse.ranges, facts('range', ranges='mse')))
-    sizes = [n for n in (SIZES if full else (10, 100)) if n <= len(table)]
-    for n in sizes: add(f'match {rule} {n}', lambda: of_selection(run, match(table, mse, n, rule), rule, target='mse'))
-    add(f'match {rule} auto', lambda: of_selection(run, match(table, mse, 'auto', rule), rule, target='mse') )
-    add(f'selectq {rule} 100', lambda: of_selection(run, select(table, 100, SelectQSettings()), rule))
-    if full and rule == 'joint' and run.name != LITE: add(f'selectq {rule} 10', lambda: of_selection(run, select(table, 10, SelectQSettings()), rule))
-    if run.name != LITE: add(f'craft {rule} mse', lambda: crafted(run, mse, rule, 'mse'))
+    for n in [n for n in (1, 10, 100) if n <= len(table) and n in args.sizes]:
+        chosen = lambda: match(table, mse, n, 'joint' if n == 1 else rule)
+        key = 'joint' if n == 1 else rule
+        add(f'match {key} {n}', lambda: of_selection(run, chosen(), key, target='mse'))
+    n = min(100, len(table))
+    add(f'selectq {rule} {n}',
+        lambda: of_selection(run, select(table, n, SelectQSettings()), rule))
+    if run.name != LITE or args.craft:
+        add(f'craft {rule} mse', lambda: crafted(run, mse, rule))
 
 
-def output(run, rule):
-    "The target found by comparing outputs."
-    run.add('output', lambda: (run.target('output').ranges, facts('range', ranges='output')))
+def output(run, rule, args):
+    "The target found by comparing outputs, and images crafted for it."
+    found = run.target('output')
+    run.add('output', lambda: (found.ranges, facts('range', ranges='output')))
+    if args.craft: run.add(f'craft {rule} output', lambda: crafted(run, found, rule))
 
 
-def objectives(run, rule):
+def objectives(run, rule, args):
     "The same with the other objectives."
     for objective in ('error', 'log'):
-        for n in (10, 100): run.add(f'match {rule} {n} {objective}', lambda: of_selection(run, match(run.table, run.target('mse'), n, rule, objective), rule, target='mse'))
+        for n in (10, 100):
+            chosen = lambda: match(run.table, run.target('mse'), n, rule, objective)
+            run.add(f'match {rule} {n} {objective}',
+                    lambda: of_selection(run, chosen(), rule, target='mse'))
 
 
-def randoms(run, rule, sizes, draws):
-    for n in [n for n in sizes if n <= len(run.table)]:
-        if n == len(run.table): draws = range(1)  # the whole pool: one set
-        for d in draws: run.add(f'random {"joint" if n == 1 else rule} {n} {d}', lambda: of_selection(run, random_rows(run, n, d), "joint" if n == 1 else rule))
+def randoms(run, rule, args):
+    "Every draw on every image."
+    for n in [n for n in args.sizes if n <= len(run.table)]:
+        key = 'joint' if n == 1 else rule
+        draws = range(1 if n == len(run.table) else args.draws)  # the whole pool: one set
+        for d in draws:
+            run.add(f'random {key} {n} {d}',
+                    lambda: of_selection(run, random_rows(run, n, d), key))
+
+
+def mixed(run, rule, args):
+    "The mean of random sets of each size."
+    for n in args.sizes: run.mixed(n, rule)
+
+
+def images_of(name, args):
+    "Validation images of a network."
+    return args.images or (500 if name in HEAVY else 50 if name == DIGITS else 2000)
 
 
 def main(args):
-    "The parts of a run, in the order of their value."
+    "The parts of a run, cell by cell."
+    parts = dict(methods=methods, mixed=mixed, random=randoms, output=output,
+                 objectives=objectives)
     for name in args.networks:
         for kind in args.kinds:
             for bits in args.bits:
-                run = Run(name, kind, bits, args, args.images or (500 if name in (MENET, LITE) else 2000))
+                run = Run(name, kind, bits, args, images_of(name, args))
                 for rule in args.rules:
-                    if 'methods' in args.parts: methods(run, rule, rule == 'joint')
-                    if 'random' in args.parts: randoms(run, rule, args.sizes, range(args.draws))
-                    if 'output' in args.parts: output(run, rule)
-                    if 'objectives' in args.parts: objectives(run, rule)
+                    for part in args.parts: parts[part](run, rule, args)
     write(args)
+
+
+def cells(args):
+    "The rows of the work folder, cell by cell."
+    for p in sorted(args.work.glob('*.json')):
+        if not p.name.endswith('.target.json'): yield json.loads(p.read_text())
+
+
+def merge(rows, path, columns, keys):
+    "Rows into a file; those of the file with other keys stay."
+    df = pd.DataFrame(rows)
+    if path.exists(): df = pd.concat([pd.read_csv(path), df], ignore_index=True)
+    for c in {*columns, *keys} - set(df): df[c] = np.nan
+    df = df.round(5)
+    numbers = [k for k in keys if k in ('n', 'seed', 'draws', 'w_bits', 'a_bits', 'bits')]
+    key = df[keys].copy()
+    key[numbers] = key[numbers].apply(pd.to_numeric).fillna(0)
+    key = key.fillna('').astype(str).agg('|'.join, axis=1)
+    df = df[~key.duplicated(keep='last')]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    df[columns].sort_values(keys, kind='stable').to_csv(path, index=False)
 
 
 def write(args):
     "Gather what is in the work folder into results/clipping.csv."
-    rows = [e['row'] for p in sorted(args.work.glob('*.json')) if not p.name.endswith('.target.json') for e in json.loads(p.read_text()).values()]
-    df = pd.DataFrame(rows)
-    for c in COLUMNS:
-        if c not in df: df[c] = ''
-    args.out.mkdir(parents=True, exist_ok=True)
-    df[COLUMNS].round(5).sort_values(['network', 'sites', 'a_bits', 'strategy', 'rule', 'n', 'seed'], kind='stable').to_csv(args.out / 'clipping.csv', index=False)
+    rows = [e['row'] for found in cells(args) for e in found.values()]
+    merge(rows, args.out / 'clipping.csv', COLUMNS, CELL)
+
+
+def others(key, row, found, images):
+    "What a row is compared with: name -> answers of each draw, (draws, images)."
+    rule, n = row.get('rule', 'joint'), row['n']
+    get = lambda names: [unpack(found[k], images).astype(float) for k in names if k in found]
+    beside = {'mse': get(['mse'])} if key != 'mse' else {}
+    if key == f'craft {rule} output': beside['output'] = get(['output'])
+    sizes = SIZES if row['strategy'] in ('craft', 'range') else {1, n}
+    for m in sizes:
+        which = 'joint' if m == 1 else rule
+        full = [k for k in found if k.startswith(f'random {which} {m} ')]
+        beside[f'random {m}'] = get(full or [f'mixed {which} {m}'])
+    return {k: v for k, v in beside.items() if v}
 
 
 def pairs(args):
-    "Paired differences on the same images: each method beside the mean of random sets of its size, and beside MSE-optimal clipping."
+    """Paired differences on the same images: each method beside the mean of random sets of its
+    size, and beside MSE-optimal clipping."""
     rows = []
-    for p in sorted(args.work.glob('*.json')):
-        if p.name.endswith('.target.json'): continue
-        found = json.loads(p.read_text())
+    for found in cells(args):
         images = next(iter(found.values()))['row']['images']
-        bits = {k: np.unpackbits(np.frombuffer(bytes.fromhex(e['right']), np.uint8))[:images].astype(float) for k, e in found.items()}
         for key, e in found.items():
             r = e['row']
             if r['strategy'] not in ('match', 'craft', 'selectq', 'range'): continue
-            rule = r.get('rule', 'joint')
-            others = {'mse': [bits['mse']] if 'mse' in bits and key != 'mse' else []}
-            for n in SIZES: others[f'random {n}'] = [b for k, b in bits.items() if k.startswith(f'random {"joint" if n == 1 else rule} {n} ')]
-            for other, b in others.items():
-                if not b or other != 'mse' and r['strategy'] in ('match', 'selectq') and other != f'random {r["n"]}' and other != 'random 1': continue
-                d = bits[key] - np.mean(b, 0)
-                row = dict(network=r['network'], sites=r['sites'], bits=r['a_bits'], strategy=r['strategy'], rule=r.get('rule', ''), ranges=r['ranges'], n=r['n'], objective=r.get('objective', ''), target=r.get('target', ''),
-                           beside=other, draws=len(b), difference=100 * d.mean(), se=100 * d.std() / np.sqrt(images), top1=r['top1'], other=100 * np.mean(b))
+            mine = unpack(e, images).astype(float)
+            facts = {k: r.get(k, '') for k in ('strategy', 'rule', 'ranges', 'n', 'objective',
+                                               'target', 'top1')}
+            for name, b in others(key, r, found, images).items():
+                d = mine - np.mean(b, 0)
+                row = dict(network=r['network'], sites=r['sites'], bits=r['a_bits'], **facts,
+                           beside=name, draws=len(b), difference=100 * d.mean(),
+                           se=100 * d.std() / np.sqrt(images), other=100 * np.mean(b))
                 if len(b) == 1: row |= dict(gained=int((d > 0).sum()), lost=int((d < 0).sum()))
                 rows.append(row)
-    pd.DataFrame(rows).round(4).to_csv(args.out / 'clipping_pairs.csv', index=False)
+    columns = [*PAIR, 'draws', 'difference', 'se', 'top1', 'other', 'gained', 'lost']
+    merge(rows, args.out / 'clipping_pairs.csv', columns, PAIR)
 
 
 def outlooks(args):
@@ -211,26 +326,40 @@ def outlooks(args):
         for kind in args.kinds:
             for bits in args.bits:
                 run = Run(name, kind, bits, args, 1)
-                rows += [dict(network=name, sites=kind, bits=bits, **r) for r in outlook(run.table, run.target('mse'), (1, 10, 100))]
-    old = pd.read_csv(args.out / 'clipping_outlook.csv') if (args.out / 'clipping_outlook.csv').exists() else pd.DataFrame()
-    pd.concat([old, pd.DataFrame(rows)]).round(5).drop_duplicates(['network', 'sites', 'bits', 'n'], keep='last').to_csv(args.out / 'clipping_outlook.csv', index=False)
+                found = outlook(run.table, run.target('mse'), (1, 10, 100))
+                rows += [dict(network=name, sites=kind, bits=bits, **r) for r in found]
+    columns = ['network', 'sites', 'bits', *rows[0].keys() - {'network', 'sites', 'bits'}]
+    columns = [c for c in rows[0] if c in columns]
+    merge(rows, args.out / 'clipping_outlook.csv', columns, ['network', 'sites', 'bits', 'n'])
+
+
+def parser(about, commands):
+    "The arguments."
+    found = argparse.ArgumentParser(description=about.splitlines()[0])
+    add = found.add_argument
+    add('what', choices=commands)
+    add('--networks', nargs='+', default=[*CIFAR, MENET, LITE])
+    add('--kinds', nargs='+', default=['input'])
+    add('--rules', nargs='+', default=['joint'])
+    add('--bits', nargs='+', type=int, default=[4, 3])
+    add('--parts', nargs='+', default=['methods', 'mixed', 'output'], choices=PARTS)
+    add('--sizes', nargs='+', type=int, default=[1, 10, 100])
+    add('--draws', type=int, default=20, help='of --parts random')
+    add('--craft', action='store_true', help='also for output targets, and on EfficientNet-Lite0')
+    add('--images', type=int, default=None,
+        help='validation images, at random; 500 of ImageNet and 2,000 of CIFAR-10 by default')
+    add('--data', type=Path, default=Path(os.environ.get('SELECTQ_DATA', '.')),
+        help='folder with cifar10, imagenet-sample and weights')
+    add('--out', type=Path, default=ROOT / 'results')
+    add('--tables', type=Path, default=ROOT / '.tables', help='where the tables are kept')
+    add('--work', type=Path, default=ROOT / '.clipping', help='where targets and answers are kept')
+    return found
+
+
+COMMANDS = dict(run=main, pairs=pairs, outlook=outlooks, write=write)
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('what', choices=('run', 'pairs', 'outlook', 'write'))
-    parser.add_argument('--networks', nargs='+', default=[*CIFAR, MENET, LITE])
-    parser.add_argument('--kinds', nargs='+', default=['input'])
-    parser.add_argument('--rules', nargs='+', default=['joint'])
-    parser.add_argument('--bits', nargs='+', type=int, default=[4, 3])
-    parser.add_argument('--parts', nargs='+', default=['methods', 'random', 'output', 'objectives'])
-    parser.add_argument('--sizes', nargs='+', type=int, default=list(SIZES))
-    parser.add_argument('--draws', type=int, default=20)
-    parser.add_argument('--images', type=int, default=None, help='validation images, at random; 500 of ImageNet and 2,000 of CIFAR-10 by default')
-    parser.add_argument('--data', type=Path, default=Path(os.environ.get('SELECTQ_DATA', '.')), help='folder with cifar10, imagenet-sample and weights')
-    parser.add_argument('--out', type=Path, default=ROOT / 'results')
-    parser.add_argument('--tables', type=Path, default=ROOT / '.tables', help='where the statistics tables are kept')
-    parser.add_argument('--work', type=Path, default=ROOT / '.clipping', help='where targets and answers are kept')
-    args = parser.parse_args()
+    args = parser(__doc__, COMMANDS).parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    dict(run=main, pairs=pairs, outlook=outlooks, write=write)[args.what](args)
+    COMMANDS[args.what](args)

@@ -67,23 +67,36 @@ def rivals(args):
                     case.net, val, case.table, case.pool, what, args.work / name, "rivals",
                     answers=True, batch_size=batch_size(name), share=4)
                 print(found.groupby(["strategy", "n"]).top1.mean().round(1).to_string())
-            write(args, "rivals")
+            write_rivals(args)
 
 
-def write(args, study):
-    """Rows and paired differences of all networks in the work folder."""
+def gathered(paths):
+    """Rows of some studies, and their paired differences."""
     rows, pairs = [], []
-    for path in sorted(args.work.glob(f"*/{study}.csv")):
+    for path in paths:
+        if not path.with_suffix(".answers.json").exists():
+            continue  # a copy of the results
         answers = json.loads(path.with_suffix(".answers.json").read_text())
         own = read_rows(path.parent, path.name)
         rows += own
-        right = {i: answers.get(_digest(_key(r))) for i, r in enumerate(own)}
         frame = read_study(path)
-        frame = frame.assign(right=[right[i] for i in range(len(frame))])
-        pairs.append(paired_differences(frame[frame.right.notna()]))
+        frame = frame.assign(right=[answers.get(_digest(_key(r))) for r in own])
+        found = paired_differences(frame[frame.right.notna()])
+        pairs.append(found.assign(study=path.stem))
+    return pd.DataFrame(rows, columns=ROW), pd.concat(pairs).round(4)
+
+
+def write(args, study, paths):
+    """Rows and paired differences as result files."""
     args.out.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows, columns=ROW).to_csv(args.out / f"{study}.csv", index=False)
-    pd.concat(pairs).round(4).to_csv(args.out / f"{study}_pairs.csv", index=False)
+    rows, pairs = gathered(paths)
+    rows.to_csv(args.out / f"{study}.csv", index=False)
+    pairs.to_csv(args.out / f"{study}_pairs.csv", index=False)
+
+
+def write_rivals(args):
+    """All networks in the work folder."""
+    write(args, "rivals", sorted(args.work.glob("*/rivals.csv")))
 
 
 def spoiled(image, way, rng, other):
@@ -180,9 +193,8 @@ def dirty(args):
             part = part_of(pool, whole, good, round(good * share / (100 - share)))
             picks += picked(case, part, share, n, args)
             worth(case, val, part, share, n, args)
-        args.out.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(picks).to_csv(args.out / f"dirty_picks_{name}.csv", index=False)
-        gather(args, name)
+        pd.DataFrame(picks).to_csv(args.work / f"dirty-{name}" / "picks.csv", index=False)
+    gather(args)
 
 
 def dirty_recipes(part, n, target, draws):
@@ -225,22 +237,17 @@ def worth(case, val, part, share, n, args):
               batch_size=batch_size(case.net.name), share=4)
 
 
-def gather(args, name):
-    """results/dirty_pool.csv: rows of all shares, with the share as the study's name."""
-    rows = []
-    for folder in sorted(args.work.glob("dirty-*")):
-        rows += [read_study(p) for p in sorted(folder.glob("share*.csv"))]
-    pd.concat(rows)[ROW].to_csv(args.out / "dirty_pool.csv", index=False)
-    picks = sorted(args.out.glob("dirty_picks_*.csv"))
+def gather(args):
+    """Rows of all shares, with the share as the study's name; what was picked."""
+    write(args, "dirty_pool", sorted(args.work.glob("dirty-*/share*.csv")))
+    picks = sorted(args.work.glob("dirty-*/picks.csv"))
     pd.concat(map(pd.read_csv, picks)).to_csv(args.out / "dirty_picks.csv", index=False)
-    for p in picks:
-        p.unlink()
 
 
 def parse(words=None):
     """Arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("rivals", "dirty", "write"))
+    parser.add_argument("what", choices=("rivals", "dirty", "write", "gather"))
     parser.add_argument("--networks", nargs="+", default=[*CIFAR, MENET, LITE])
     parser.add_argument("--strategies", nargs="+", default=[*POOL, *MADE])
     parser.add_argument("--bits", nargs="+", type=int, default=None)
@@ -258,7 +265,7 @@ def main(words=None):
     """Run what is asked for."""
     args = parse(words)
     torch.set_num_threads(1)
-    {"rivals": rivals, "dirty": dirty, "write": lambda a: write(a, "rivals")}[args.what](args)
+    {"rivals": rivals, "dirty": dirty, "write": write_rivals, "gather": gather}[args.what](args)
 
 
 if __name__ == "__main__":

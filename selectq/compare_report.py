@@ -116,6 +116,8 @@ def plot_strategies(
                 mean = rows[rows.way == way].groupby('n').top1.mean()
                 ax.plot(mean, 'osD^vP'[k // 8] + '-', ms=4, lw=1, color=_HUES[k % 8], label=way)
             ax.set(xscale='log', xlabel='images', ylabel='top-1, %', title=bits_name(w, a))
+            ax.set_xticks(sizes := sorted(rows.n.unique()), sizes)
+            ax.minorticks_off()
         legend_below(axs, 3)
     return axs
 

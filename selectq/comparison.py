@@ -154,7 +154,7 @@ def make_set(
     if (path / 'manifest.json').exists(): return path
     for left in path.glob('*.png'): left.unlink()
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint = path.with_name(f'{path.name}.partial.safetensors')
+    checkpoint = path.with_name(f'{path.name}.partial')
     if recipe.strategy == 'craft':
         how = dict(steps=steps) if steps else {}
         pixels, about = _craft(net, table, pool, recipe, target, rule, how, checkpoint)
@@ -229,7 +229,8 @@ def paired_differences(
 ) -> pd.DataFrame:  # a row for each way, size, estimator and bits
     "Top-1 of each strategy minus that of random sets of its size, and the error of that."
     rows, keys = [], [c for c in _WAY if c in results]
-    results = results.assign(**{c: results[c].fillna('').astype(str) for c in keys})
+    results = results.assign(**{c: results[c].astype(object).fillna('').astype(str)
+                                for c in keys})
     for alike, part in results[results.strategy != 'float'].groupby(_ALIKE, sort=False):
         rivals = part[part.strategy == beside]
         if rivals.empty: continue

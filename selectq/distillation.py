@@ -149,7 +149,9 @@ class _Descent:
     def load(self, path):
         "Go on from a checkpoint of the same question; anything else is left alone."
         if path is None or not path.is_file(): return
-        try: state = torch.load(path, map_location=self.x.device, weights_only=True)
+        try:
+            with open(path, 'rb') as f:  # a path would be read by its name's ending
+                state = torch.load(f, map_location=self.x.device, weights_only=True)
         except Exception: return  # cut short by a crash: start again
         if not isinstance(state, dict) or state.get('question') != self.question: return
         with torch.no_grad(): self.x.copy_(state['x'])

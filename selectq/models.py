@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAPER_NAMES', 'load_weights', 'weights_hash', 'Network', 'default_preprocess', 'as_network', 'check_size',
-           'build_network', 'load_network', 'count_batchnorm', 'fold_batchnorm']
+           'check_preprocess', 'build_network', 'load_network', 'count_batchnorm', 'fold_batchnorm']
 
 # %% ../nbs/10_models.ipynb #c9ba7d0c
 import copy, difflib, hashlib, warnings
@@ -157,6 +157,20 @@ def check_size(
     if 4 * side < p.resize:
         warnings.warn(f'{found}, and the preprocessing of {net.name} enlarges them to {p.resize}',
                       Notice, stacklevel=3)
+
+# %% ../nbs/10_models.ipynb #820b346a
+def check_preprocess(
+    net: Network,  # about to read a pool
+    table,  # a `StatisticsTable`
+):
+    "Refuse a network that would read images in another way than those of its table were read."
+    if table.meta['pool']['images'] is None: return  # of a loader, which brings its images ready
+    made = Preprocess(**{k: tuple(v) if isinstance(v, list) else v
+                         for k, v in table.meta['preprocess'].items()})
+    if replace(made, draft=net.preprocess.draft) == net.preprocess: return
+    raise InputError(f'the table was made with {made}, {net.name} would read with '
+                     f'{net.preprocess}; give both the same, '
+                     'by as_network(module, preprocess=...)')
 
 # %% ../nbs/10_models.ipynb #fa86adf1
 PAPER_NAMES = {'ResNet18': 'resnet18', 'ResNet50': 'resnet50', 'SENet': 'senet16',

@@ -6,12 +6,13 @@
 __all__ = []
 
 # %% ../nbs/89_report.ipynb #69befc2a
-import hashlib, json, re
+import hashlib, json, re, sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .files import InputError, write_json, written_aside
 from .options import _said
+from .printing import printed
 
 # %% ../nbs/89_report.ipynb #f554c03d
 def _refuse(message): raise InputError(message)
@@ -31,6 +32,7 @@ class _Plan:
     estimators: tuple = ('minmax',)
     folded: bool = False  # BatchNorm
     strategies: tuple = ('selectq', 'random')
+    form: str = 'text'  # of the table that is printed
 
     def comparison(self):
         "The same for the engine."
@@ -125,13 +127,13 @@ def _facts(net, val, table, **settings):
                 settings=settings, versions=versions())
 
 # %% ../nbs/89_report.ipynb #168d9aa3
-def _show(results, settings):
+def _show(results, settings, form='text'):
     "Print the results, seeds gathered, and the settings where they are not the usual ones."
     from selectq.evaluation import summarise
     unusual = [k for k, v in asdict(settings).items() if v != asdict(type(settings)())[k]]
     cols = ['strategy', 'update', 'order', 'ranges', *unusual, 'n', 'w_bits', 'a_bits', 'seeds',
             'top1', 'sd', 'min', 'max', 'se']
-    print(summarise(results)[cols].to_string(index=False, float_format='%.2f', na_rep=''))
+    print(printed(summarise(results)[cols], form))
 
 # %% ../nbs/89_report.ipynb #51757f60
 def _settings_of(plan, options):
@@ -197,13 +199,13 @@ def _table(net, pool, plan, out, options):
         raise
 
 # %% ../nbs/89_report.ipynb #773a3ced
-def _say_float(meta):
-    "Print which tensors and weights a network keeps in float, if any."
+def _say_float(meta, form='text'):
+    "Print which tensors and weights a network keeps in float, if any; not amid CSV or Markdown."
     from selectq.table import float_line
     left = dict(tensors=[], layers=[]) | (meta.get('float') or {})
     line = float_line(left)
     if any(left.values()) and not any(line in text for text in _said):
-        print(f'left in float: {line}')
+        print(f'left in float: {line}', file=sys.stdout if form == 'text' else sys.stderr)
 
 # %% ../nbs/89_report.ipynb #d52032a4
 def _selections(net, pool, table, plan, what, out):
@@ -232,7 +234,8 @@ def _run(net, pool, val, out, plan, **options):
                                  val=val.fingerprint, **settings))
     table = _table(net, pool, plan, out, o)
     if removed := outputs.begin():
-        print(f'{out}: {removed} files of an earlier run removed, as listed in run.json')
+        print(f'{out}: {removed} files of an earlier run removed, as listed in run.json',
+              file=sys.stdout if plan.form == 'text' else sys.stderr)
     for name, s in _selections(net, pool, table, plan, what, out):
         ranking.save_selection(s, out / name)
         outputs.add(name)
@@ -245,7 +248,7 @@ def _run(net, pool, val, out, plan, **options):
     fig = plot_comparison(results[results.ranges.isin(['', plan.estimators[0]])])[0].figure
     fig.savefig(out / 'comparison.png', dpi=120)
     outputs.add('comparison.png')
-    _show(results, o.settings)
-    _say_float(table.meta)
+    _show(results, o.settings, plan.form)
+    _say_float(table.meta, plan.form)
     print(f'\n{out}: {", ".join(plan.names())}; stats/ serves further selections without a '
-          'forward pass')
+          'forward pass', file=sys.stdout if plan.form == 'text' else sys.stderr)

@@ -76,7 +76,8 @@ class _FunctionalCalls(TorchFunctionMode):
         inside = self.owners and self.owners[-1] is None
         self.owners.append(None if inside or isinstance(m, self.opaque) else name)
 
-    def _leave(self): self.owners.pop()
+    def _leave(self):
+        if self.owners: self.owners.pop()  # empty where a hook before ours raised
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -291,6 +292,20 @@ class _Origins:
         known = [self.of[t] for t in tensors if t in self.of]
         return frozenset().union(*known) if known else None
 
+# %% ../nbs/30_sites.ipynb #db61d4de
+class _Running:
+    "The modules that are running, and a name for each product of tensors inside them."
+    def __init__(self, paths): self.paths, self.modules, self.calls = paths, [], {}
+
+    def name(self, func):
+        m = self.modules[-1] if self.modules else None
+        path = self.paths.get(id(m), '')
+        own = (*LAYERS, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Bilinear)
+        if isinstance(m, own): return path
+        name = f'{path}.{func.__name__.strip("_")}()'.lstrip('.')
+        n = self.calls[name] = self.calls.get(name, 0) + 1
+        return f'{name}:{n}' if n > 1 else name
+
 # %% ../nbs/30_sites.ipynb #fe264599
 class _Trace(TorchFunctionMode):
     "Follows the outputs of layers through a forward pass: which reach another layer in float."
@@ -300,13 +315,14 @@ class _Trace(TorchFunctionMode):
         self.parameters = {id(p): name for name, p in module.named_parameters()}
         self.quantized = {id(p) for _, p in layer_weights(module).values()}
         self.origins = _Origins()
-        self.running, self.calls, self.readers, self.layers = [], {}, {}, {}
+        self.running, self.readers, self.layers = _Running(self.paths), {}, {}
 
     @contextmanager
     def follow(self):
         "The mode, and hooks of all modules, scripted ones too."
         hooks = nn.modules.module
-        handles = [hooks.register_module_forward_pre_hook(lambda m, args: self.running.append(m)),
+        enter = lambda m, args: self.running.modules.append(m)
+        handles = [hooks.register_module_forward_pre_hook(enter),
                    hooks.register_module_forward_hook(self._leave)]
         try:
             with self: yield self
@@ -314,7 +330,7 @@ class _Trace(TorchFunctionMode):
             for h in handles: h.remove()
 
     def _leave(self, m, args, out):
-        self.running.pop()
+        self.running.modules.pop()
         if isinstance(m, torch.jit.ScriptModule):
             name = self.paths.get(id(m), '')
             self.layers[f'{name} (scripted)'] = None
@@ -330,17 +346,8 @@ class _Trace(TorchFunctionMode):
         for origin in found or (): self.readers.setdefault(origin, {})[name] = None
         return None if found is None else frozenset([name])
 
-    def _name(self, func):
-        m = self.running[-1] if self.running else None
-        path = self.paths.get(id(m), '')
-        own = (*LAYERS, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Bilinear)
-        if isinstance(m, own): return path
-        name = f'{path}.{func.__name__.strip("_")}()'.lstrip('.')
-        n = self.calls[name] = self.calls.get(name, 0) + 1
-        return f'{name}:{n}' if n > 1 else name
-
     def _product(self, func, inputs):
-        name = self._name(func)
+        name = self.running.name(func)
         for t in inputs:
             if t.dim() < 2 or t in self.origins.of or id(t) in self.quantized: continue
             if id(t) in self.parameters: self.layers[self.parameters[id(t)]] = None

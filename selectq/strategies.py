@@ -10,7 +10,6 @@ __all__ = ['STRATEGIES', 'GENERATED', 'standardised', 'coverage', 'select_first'
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import pandas as pd
 
 from .clustering import SelectQSettings
 from .files import InputError
@@ -200,8 +199,10 @@ def select_balanced(
         raise InputError(f'pool {table.meta["pool"]["source"]} has no labels, so no classes; use '
                          'random')
     rows = np.random.default_rng(seed).permutation(len(table))
-    labels = pd.Series(table.labels[rows])
-    turn = labels.groupby(labels).cumcount().to_numpy()  # how many of its class came before
+    labels = table.labels[rows]
+    by_class = np.argsort(labels, kind='stable')
+    turn, begins = np.empty(len(rows), int), np.searchsorted(labels[by_class], labels[by_class])
+    turn[by_class] = np.arange(len(rows)) - begins  # how many of its class came before
     chosen = rows[np.argsort(turn, kind='stable')[:check_n(n, table)]]
     return make_selection(table, chosen, 'balanced', {}, seed)
 

@@ -560,7 +560,7 @@ def test_paper(world, here):
         " --out o --workers 0"
     )
     code, out, err = call(command, **vars(world))
-    assert (code, err) == (0, "") and "paper" in out.splitlines()[0]
+    assert (code, err) == (0, "") and "paper" in out.splitlines()[1]
     assert out.endswith(
         "o/table1.csv: 5 results; run the same command again to go on or to extend it\n"
     )

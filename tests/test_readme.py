@@ -51,3 +51,21 @@ def test_selectq_beside_random(row):
     assert [len(g) for g in groups] == [50, 5, 5]
     full = part[part.strategy == "float"].top1.iloc[0]
     assert row[2:] == [f"{full:.1f}", *(words(g.top1) for g in groups)]
+
+
+def test_sentences():
+    """How many sets and images the two tables rest on, and their standard error."""
+    clip = pd.read_csv(ROOT / "results/clipping.csv")
+    clip = clip[(clip.strategy == "random") & (clip.n == 10) & (clip.rule != "mean")]
+    sets, images = (clip.groupby("network")[c].agg(f) for c, f in (("seed", "nunique"),
+                                                                   ("images", "first")))
+    menet = sets.index == NAMES["MENet-128"]
+    few, many = sets[menet].item(), sets[~menet].unique().item()
+    pictures = images[~menet].unique().item(), images[menet].item()
+    said = (f"mean of {many} random sets of ten ({few} on MENet-128), on {pictures[0]:,} CIFAR-10 "
+            f"and {pictures[1]} ImageNet images")
+    assert said in README
+    fig2 = pd.read_csv(ROOT / "results/fig2.csv").query("images == 10_000")
+    errors = f"{fig2.se.min():.1f} to {fig2.se.max():.1f}"
+    assert (f"top-1 on {10_000:,} CIFAR-10 images (standard error {errors}), fifty random sets "
+            "and five traversals") in README

@@ -394,6 +394,16 @@ def test_mixed_imports():
     assert check.mixed_imports([both]) == []  # nothing is run for a page without exports
 
 
+def test_option_problems():
+    image = {"data": {"image/png": ""}}
+    cell = lambda source, *outputs: {"source": source, "outputs": list(outputs)}
+    found = lambda *args: list(check.option_problems(cell(*args)))
+    assert found("#| fig-alt: Two lines, one above the other.\nplot()", image) == []
+    assert found("#| code-fold: true\n1 + 1", {"data": {"text/plain": "2"}}) == []
+    assert "no YAML" in found("#| fig-alt: Two lines: one rises.\nplot()", image)[0]
+    assert "fig-alt" in found("plot()", image)[0]
+
+
 def test_longest_first(tmp_path):
     paths = [Path("nbs/index.ipynb"), Path("nbs/quickstart.ipynb"), Path("nbs/glossary.ipynb")]
     seconds = {"nbs/index.ipynb": 3.0, "nbs/quickstart.ipynb": 30.0}

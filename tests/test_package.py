@@ -1,0 +1,71 @@
+"""What people install: the version, `python -m selectq`, completion, light commands, formats."""
+import configparser
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+from conftest import call, one_line
+
+import selectq
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def python(*words, cwd, **env):
+    """Run Python in a process of its own: exit code and stdout."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run([sys.executable, *map(str, words)], cwd=cwd, text=True,
+                          capture_output=True, env={**os.environ, "PYTHONPATH": path, **env})
+    return done.returncode, done.stdout
+
+
+def test_version():
+    """One version: of the package, the settings and the citation."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    cited = re.search(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1]
+    assert selectq.__version__ == settings["DEFAULT"]["version"] == cited
+
+
+def test_as_a_module(here):
+    """`python -m selectq` is the command line, with its name and its exit codes."""
+    code, out = python("-m", "selectq", "--help", cwd=here)
+    assert code == 0 and "python -m selectq" in out and "--install-completion" in out
+    assert python("-m", "selectq", "info", "nowhere", cwd=here) == (2, "")
+
+
+def test_completion(here):
+    """The shell is told the commands that begin with what was typed."""
+    env = dict(_SELECTQ_COMPLETE="complete_bash", COMP_WORDS="selectq sta", COMP_CWORD="1")
+    code = "import sys; sys.argv[0] = 'selectq'; from selectq.cli import _main; _main()"
+    assert python("-c", code, cwd=here, **env)[1].split() == ["stats"]
+
+
+def test_light_commands(world, here):
+    """`info` and `select` on a finished table load no torch."""
+    code = ("import sys\nfrom selectq.cli import main\n"
+            "try: main(sys.argv[1:])\nexcept SystemExit as e: assert not e.code\n"
+            "print([m for m in ('torch', 'matplotlib') if m in sys.modules])")
+    out = python("-c", code, "select", world.table, "-n", 5, cwd=here)[1].splitlines()
+    assert out[0].startswith("selection.json: 5 images") and out[-1] == "[]"
+    out = python("-c", code, "info", world.table, cwd=here)[1].splitlines()
+    assert out[0].startswith("network") and out[-1] == "[]"
+
+
+def test_formats(world, here):
+    """Text of 80 columns; CSV that pandas reads; Markdown; anything else is refused by name."""
+    given = "evaluate digits {val} --stats {table} --selection {selection} --bits 8 4:8 --workers 0"
+    forms = "text", "csv", "markdown"
+    texts = {f: call(f"{given} --format {f}", **vars(world))[:2] for f in forms}
+    assert {code for code, _ in texts.values()} == {0}
+    text, csv, markdown = (out for _, out in texts.values())
+    assert max(map(len, text.splitlines())) <= 80 and "4:8" in text
+    assert text.splitlines()[0] == "ranges minmax, n 10, seeds 1"
+    rows = pd.read_csv(io.StringIO(csv))
+    assert rows.w_bits.tolist() == [32, 8, 4] and rows.a_bits.tolist() == [32, 8, 8]
+    assert [line[0] for line in markdown.splitlines()] == ["|"] * (len(rows) + 2)
+    one_line(call(f"{given} --format html", **vars(world)), "--format 'html'", "markdown")
