@@ -91,19 +91,22 @@ def main(images, sites, repeats, changes):
             times.append([*timed(act, count + 1), *timed(empty, count)])
         t = np.array(times)
         clock, cpu, empty_clock, _ = np.median(t, 0)
-        rows.append(dict(control=name, images=images, sites=sites, cpu_s=cpu, most_cpu_s=t[:, 1].max(),
+        rows.append(dict(control=name, images=images, sites=sites, cpu_s=cpu,
+                         most_cpu_s=t[:, 1].max(),
                          clock_s=clock, empty_s=empty_clock, ratio=np.median(t[:, 0] / t[:, 2]),
                          repeats=repeats))
     app.state.choose(strategy='selectq', selectq=SelectQSettings())
-    peak = lambda: int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize() / 2 ** 20
+    page = resource.getpagesize() / 2 ** 20
+    pages = lambda: int(open('/proc/self/statm').read().split()[1])  # in memory
     held, acts = [], list(controls(app).values())
     for k in range(2 * changes):
         first, act = acts[k % len(acts)]
         if first: app.state.choose(**first)
         act(10_000 + k)
-        if k + 1 in (changes // 2, changes, 2 * changes): held.append(peak())
+        if k + 1 in (changes // 2, changes, 2 * changes): held.append(pages() * page)
     rows.append(dict(control=f'memory after {changes // 2}, {changes}, {2 * changes} changes, MB',
-                     images=images, sites=sites, cpu_s=held[0], most_cpu_s=held[1], clock_s=held[2]))
+                     images=images, sites=sites, cpu_s=held[0], most_cpu_s=held[1],
+                     clock_s=held[2]))
     save(rows, 'explorer')
 
 
