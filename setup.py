@@ -54,7 +54,10 @@ setup(
     package_data={lib: data},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require={
+        "dev": cfg["dev_requirements"].split(),
+        "explorer": cfg["explorer_requirements"].split(),
+    },
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
         # lets the documentation link `names` to their page; nbdev looks it up by the package's name

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand
 
 from .compare_command import compare
+from .explore_command import explore
 from .generate_command import generate
 from .options import BatchSize, Bits, Centroids, Classes, CorrectBias, Device, Distance
 from .options import EdgeBits, Estimators, FastDecode, Fold, Form, Gamma, Granularity
@@ -411,6 +412,9 @@ def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, ta
     count = sum(map(len, done))
     print(f'\n{Path(out) / experiment}.csv: {count} results; run the same command again to go on '
           'or to extend it', file=sys.stdout if form == 'text' else sys.stderr)
+
+# %% ../nbs/90_cli.ipynb #c1b3a9d2
+app.command()(explore);
 
 # %% ../nbs/90_cli.ipynb #681b1af0
 @app.command()
