@@ -48,7 +48,7 @@ def targets(net, table, pool, bits, folder):
     if not path.exists(): save_target(make_target(net, table, pool, 'mse', bits), path)
     target = load_target(path, table)
     return target, dict(influence=(target, 'influence'), error=(target, 'error'),
-                        log=(target, 'log'), table=(table_target(table, bits), 'log'))
+                        log=(target, 'log'), extremes=(table_target(table, bits), 'log'))
 
 
 def predicted(table, recipe, ways):

@@ -1,5 +1,8 @@
 """`selectq score` as a user runs it."""
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from conftest import call, one_line
@@ -64,3 +67,16 @@ def test_images_of_the_validation_set_are_named(world, target, here):
 def test_what_cannot_be_scored_is_refused_in_one_line(world, here, command, words):
     one_line(call(command, **vars(world)), *words)
     assert not list(here.iterdir())
+
+
+def test_the_published_files_come_from_a_script_that_runs_and_goes_on(tmp_path):
+    """scripts/score.py on the digits: fifty sets, predicted and measured; a second run adds none."""
+    scripts = Path(__file__).parents[1] / "scripts"
+    command = [sys.executable, scripts / "score.py", "--networks", "digits",
+               "--out", tmp_path, "--tables", tmp_path / "tables"]
+    files = [tmp_path / "score.csv", tmp_path / "score_predicted.csv"]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        counts = [len(path.read_text().splitlines()) for path in files]
+        assert counts == [52, 51]
