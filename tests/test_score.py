@@ -70,7 +70,7 @@ def test_what_cannot_be_scored_is_refused_in_one_line(world, here, command, word
 
 
 def test_the_published_files_come_from_a_script_that_runs_and_goes_on(tmp_path):
-    """scripts/score.py on the digits: fifty sets, predicted and measured; a second run adds none."""
+    """Fifty sets on the digits, predicted and measured; a second run adds none."""
     scripts = Path(__file__).parents[1] / "scripts"
     command = [sys.executable, scripts / "score.py", "--networks", "digits",
                "--out", tmp_path, "--tables", tmp_path / "tables"]
