@@ -18,6 +18,7 @@ from typer.core import TyperCommand
 from .compare_command import compare
 from .explore_command import explore
 from .generate_command import generate
+from .match_command import match
 from .options import BatchSize, Bits, Centroids, Classes, CorrectBias, Device, Distance
 from .options import EdgeBits, Estimators, FastDecode, Fold, Form, Gamma, Granularity
 from .options import Initialisation, Inputs, LambdaMax, LambdaMin, Leak, ModelArg, Number
@@ -169,7 +170,8 @@ def _wanted(target, table):
     "The target of --strategy match."
     from selectq.targets import load_target
     if target is None:
-        _refuse("strategy='match' needs --target FILE; make one with selectq target")
+        _refuse("strategy='match' needs --target FILE; make one with selectq target, or take "
+                'selectq match, which does all in one')
     return load_target(target, table)
 
 # %% ../nbs/90_cli.ipynb #cfb9a51d
@@ -419,9 +421,10 @@ app.command()(explore);
 # %% ../nbs/90_cli.ipynb #681b1af0
 @app.command()
 def demo(out: Annotated[str, _option(help='Folder for the report.')] = 'selectq-demo'):
-    "The digits and a small network: 20 random sets, SelectQ in both readings, at W8A8 to W3A3."
+    "The digits: random sets, SelectQ, matched and crafted images, from W8A8 to W4A2."
     from selectq.paper import READINGS
-    plan = _Plan(10, [(b, b) for b in (8, 6, 4, 3)], [*READINGS], random_seeds=20)
+    plan = _Plan(10, [(8, 8), (4, 4), (4, 2)], [*READINGS], random_seeds=20, kind='input',
+                 strategies=('random', 'selectq', 'match', 'craft'))
     _run(_network('digits', None, 'cpu'), _pool('digits', 'train', None),
          _pool('digits', 'val', None), Path(out), plan,
          batch_size=100)
@@ -429,6 +432,7 @@ def demo(out: Annotated[str, _option(help='Folder for the report.')] = 'selectq-
 # %% ../nbs/90_cli.ipynb #4d5164b9
 app.command(cls=_Spread)(compare)
 app.command()(generate)
+app.command()(match)
 
 # %% ../nbs/90_cli.ipynb #71e7975d
 if __name__ == '__main__' and '__file__' in globals(): _main()  # as a script, not in a notebook
