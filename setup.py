@@ -58,6 +58,7 @@ setup(
         "dev": cfg["dev_requirements"].split(),
         "explorer": cfg["explorer_requirements"].split(),
         "onnx": cfg["onnx_requirements"].split(),
+        "openvino": cfg["openvino_requirements"].split(),
     },
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
