@@ -57,6 +57,8 @@ setup(
     extras_require={
         "dev": cfg["dev_requirements"].split(),
         "explorer": cfg["explorer_requirements"].split(),
+        "onnx": cfg["onnx_requirements"].split(),
+        "openvino": cfg["openvino_requirements"].split(),
     },
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),

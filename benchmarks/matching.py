@@ -9,6 +9,7 @@ sys.path.append(sys.path.pop(0))  # behind the standard library, which has a sta
 
 import argparse
 import resource
+import time
 
 import numpy as np
 
@@ -39,10 +40,11 @@ def main(images, sites, sizes):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     for rule in ('joint', 'mean', 'ema 0.95'):
         for n in sizes:
-            found = []
+            found, cpu = [], time.process_time()
             took = seconds(lambda: found.append(match(table, target, n, rule)))
             s = found[0].settings
             rows.append(dict(rule=rule, images=images, sites=sites, n=n, seconds=took,
+                             cpu_seconds=time.process_time() - cpu,
                              cost=s['cost'], bound=s['bound'], cut_is_exact=s['cut_is_exact'],
                              peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                              before_mb=before))

@@ -21,7 +21,7 @@ from common import peak_memory, save
 from selectq.batches import Batch
 from selectq.files import write_json
 from selectq.table import _part, _write_part
-from selectq.traversal import _settings_hash
+from selectq.engines import _settings_hash
 
 
 def generated_pool(folder, n):

@@ -333,6 +333,38 @@ def outlooks(args):
     merge(rows, args.out / 'clipping_outlook.csv', columns, ['network', 'sites', 'bits', 'n'])
 
 
+def apart(a, b, clustered):
+    """Mean difference of two answers in points, and its standard error: over the images, or over
+    the draws where b is a mixed row."""
+    d = 100 * (a.astype(float) - b)
+    if not clustered: return d.mean(), d.std(ddof=1) / np.sqrt(len(d))
+    draws = np.array([d[k::DRAWS].mean() for k in range(DRAWS)])
+    return d.mean(), draws.std(ddof=1) / np.sqrt(DRAWS)
+
+
+def bars(args):
+    "One row for each cell, rule and size: what matched and crafted images reach beside the others."
+    rows = []
+    for found in cells(args):
+        r = found['mse']['row']
+        get = lambda key: unpack(found[key], r['images']) if key in found else None
+        for rule, n in ((rule, n) for rule in ('joint', 'mean') for n in (10, 100)):
+            mse, random, one = get('mse'), get(f'mixed {rule} {n}'), get('mixed joint 1')
+            match, craft = get(f'match {rule} {n}'), get(f'craft {rule} mse')
+            if random is None or match is None: continue
+            row = dict(network=r['network'], sites=r['sites'], bits=r['a_bits'], rule=rule, n=n,
+                       images=r['images'], mse=100 * mse.mean(), random=100 * random.mean(),
+                       match=100 * match.mean(), single=100 * one.mean())
+            for name, pair in dict(gap=(mse, random, True), gain=(match, random, True),
+                                   over_single=(match, one, True)).items():
+                row[name], row[f'{name}_se'] = apart(*pair)
+            if craft is not None:
+                row['craft'] = 100 * craft.mean()
+                row['craft_mse'], row['craft_mse_se'] = apart(craft, mse, False)
+            rows.append(row)
+    pd.DataFrame(rows).round(4).to_csv(args.out / 'clipping_bars.csv', index=False)
+
+
 def parser(about, commands):
     "The arguments."
     found = argparse.ArgumentParser(description=about.splitlines()[0])
@@ -356,7 +388,7 @@ def parser(about, commands):
     return found
 
 
-COMMANDS = dict(run=main, pairs=pairs, outlook=outlooks, write=write)
+COMMANDS = dict(run=main, pairs=pairs, outlook=outlooks, write=write, bars=bars)
 
 
 if __name__ == '__main__':

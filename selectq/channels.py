@@ -17,7 +17,8 @@ from .sites import SiteKind
 from .statistics import _check_finite_channels, _draw_noise, _ready, batch_channels
 from .statistics import noise_statistics
 from .table import StatisticsTable
-from .traversal import TraversalSettings, _Unreadable, _open_source, _with, show_bar
+from .traversal import TraversalSettings, _TorchEngine, _Unreadable, _open_source, _with
+from .traversal import show_bar
 
 # %% ../nbs/36_channels.ipynb #e53230cf
 def _images_hash(digests):
@@ -86,7 +87,7 @@ def channel_statistics(
                              like=source.like, channels=True)
     parts, two = [[] for _ in noise], _draw_noise(net, 2, s.seed, 'uniform', source.like)
     with _ready(net, kind, two) as (sites, fmt), show_bar(total, 0, s.progress, 'channels') as bar:
-        for b in source.batches(net, s):
+        for b in _TorchEngine(net, kind).batches(source, s):
             check(b.unreadable)
             bar.update(len(b) + len(b.unreadable))
             if not len(b): continue

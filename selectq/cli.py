@@ -18,6 +18,9 @@ from typer.core import TyperCommand
 from .compare_command import compare
 from .explore_command import explore
 from .generate_command import generate
+from .match_command import match
+from .onnx_command import Crop, LayoutOption, Mean, Resize, Std, ToolOption
+from .onnx_command import export_onnx_command, is_onnx, onnx_stats, onnx_target, open_onnx
 from .options import BatchSize, Bits, Centroids, Classes, CorrectBias, Device, Distance
 from .options import EdgeBits, Estimators, FastDecode, Fold, Form, Gamma, Granularity
 from .options import Initialisation, Inputs, LambdaMax, LambdaMin, Leak, ModelArg, Number
@@ -129,17 +132,22 @@ def stats(model: ModelArg, pool: PoolArg, out: Annotated[str, _option(help='Fold
           noise: Annotated[int, _option(
               help='Noise images for initial centroids; most centroids of a selection.')] = 100,
           fast_decode: FastDecode = False, fold_batchnorm: Fold = False,
-          allow_unreadable: Unreadable = False):
+          allow_unreadable: Unreadable = False, tool: ToolOption = 'onnxruntime',
+          resize: Resize = None, crop: Crop = None, mean: Mean = None, std: Std = None,
+          layout: LayoutOption = None):
     "Traverse POOL once and keep four statistics of every image at every site. Run again to resume."
     images = _pool(pool, 'train', classes)
+    how = dict(batch_size=batch_size, workers=workers, chunk=chunk, noise=noise,
+               allow_unreadable=allow_unreadable)
+    if is_onnx(model):
+        file = open_onnx(model, resize, crop, mean, std, layout, fast_decode)
+        return onnx_stats(file, images, tool, out, **how)
     from selectq.sites import check_site_kind
     from selectq.traversal import traverse
     check_site_kind(sites)
     with _processes(device) as (rank, device):
         net = _network(model, weights, device, fast_decode, fold_batchnorm)
-        traverse(net, images, sites, out, batch_size=batch_size, workers=workers, chunk=chunk,
-                 noise=noise,
-                 allow_unreadable=allow_unreadable)
+        traverse(net, images, sites, out, **how)
     if rank: return
     from selectq.models import count_batchnorm
     m = json.loads((Path(out) / 'meta.json').read_text())
@@ -158,6 +166,8 @@ def info(table: StatsArg,
     from selectq.info import table_info
     print(table_info(table, extreme))
 
+app.command('export-onnx')(export_onnx_command)
+
 # %% ../nbs/90_cli.ipynb #feb7086c
 app.command()(score)
 
@@ -169,7 +179,8 @@ def _wanted(target, table):
     "The target of --strategy match."
     from selectq.targets import load_target
     if target is None:
-        _refuse("strategy='match' needs --target FILE; make one with selectq target")
+        _refuse("strategy='match' needs --target FILE; make one with selectq target, or take "
+                'selectq match, which does all in one')
     return load_target(target, table)
 
 # %% ../nbs/90_cli.ipynb #cfb9a51d
@@ -226,9 +237,11 @@ def target(model: ModelArg, pool: PoolArg, stats: StatsOption,
     "The ranges that a calibration set should carry, from a sample of POOL. No labels are used."
     from selectq.table import load_table
     images, table = _pool(pool, 'train', classes), load_table(stats)
-    net = _network(model, weights, device)
     from selectq.targets import TargetSettings, make_target, save_target
-    found = make_target(net, table, images, estimator, bits, TargetSettings(seed=seed))
+    if is_onnx(model): found = onnx_target(model, images, table, estimator, bits, seed)
+    else:
+        net, how = _network(model, weights, device), TargetSettings(seed=seed)
+        found = make_target(net, table, images, estimator, bits, how)
     save_target(found, out)
     print(f'{out}: {estimator} ranges of {len(found.sites)} {table.kind} sites for {bits} bits')
 
@@ -419,9 +432,10 @@ app.command()(explore);
 # %% ../nbs/90_cli.ipynb #681b1af0
 @app.command()
 def demo(out: Annotated[str, _option(help='Folder for the report.')] = 'selectq-demo'):
-    "The digits and a small network: 20 random sets, SelectQ in both readings, at W8A8 to W3A3."
+    "The digits: random sets, SelectQ, matched and crafted images, from W8A8 to W4A2."
     from selectq.paper import READINGS
-    plan = _Plan(10, [(b, b) for b in (8, 6, 4, 3)], [*READINGS], random_seeds=20)
+    plan = _Plan(10, [(8, 8), (4, 4), (4, 2)], [*READINGS], random_seeds=20, kind='input',
+                 strategies=('random', 'selectq', 'match', 'craft'))
     _run(_network('digits', None, 'cpu'), _pool('digits', 'train', None),
          _pool('digits', 'val', None), Path(out), plan,
          batch_size=100)
@@ -429,6 +443,7 @@ def demo(out: Annotated[str, _option(help='Folder for the report.')] = 'selectq-
 # %% ../nbs/90_cli.ipynb #4d5164b9
 app.command(cls=_Spread)(compare)
 app.command()(generate)
+app.command()(match)
 
 # %% ../nbs/90_cli.ipynb #71e7975d
 if __name__ == '__main__' and '__file__' in globals(): _main()  # as a script, not in a notebook

@@ -43,6 +43,10 @@ class Preprocess:
 
     def __call__(self, img: Image.Image) -> 'torch.Tensor':  # (3, crop, crop), float32
         import torch
+        return torch.from_numpy(self.array(img))
+
+    def array(self, img: Image.Image) -> np.ndarray:  # (3, crop, crop), float32
+        "The same without PyTorch."
         w, h = img.size
         s = self.resize / min(w, h)
         if s != 1:  # the long side is rounded down, as torchvision does
@@ -51,11 +55,15 @@ class Preprocess:
         left, top = round((w - self.crop) / 2), round((h - self.crop) / 2)
         img = img.crop((left, top, left + self.crop, top + self.crop))
         planes = np.moveaxis(np.asarray(img), 2, 0)  # H W C -> C H W
-        return torch.from_numpy(np.stack([t[c] for t, c in zip(self._levels(), planes)]))
+        return np.stack([t[c] for t, c in zip(self._levels(), planes)])
 
     def _levels(self):  # (3, 256) float32: what each level becomes; a look-up beats arithmetic
-        import torch
-        return self.normalise((torch.arange(256.) / 255).expand(3, 1, 256)).numpy()[:, 0]
+        return self.scale(np.arange(256, dtype=np.float32)[None, None] / np.float32(255))[:, 0]
+
+    def scale(self, x: np.ndarray) -> np.ndarray:  # (..., 3, H, W) float32 in 0..1
+        "`normalise` of an array: the same bits."
+        mean, std = np.array([self.mean, self.std], np.float32)[..., None, None]
+        return (x - mean) / std
 
     def normalise(self, x: 'torch.Tensor') -> 'torch.Tensor':  # (..., 3, H, W) in 0..1
         "Subtract the mean, divide by the standard deviation, per channel."

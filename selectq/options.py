@@ -42,7 +42,7 @@ def _option(*names, help, **more): return typer.Option(*names, help=help, **more
 
 # %% ../nbs/89_options.ipynb #99eb272f
 ModelArg = Annotated[str, _argument('MODEL', 'A pytorchcv name, a name of the paper (ResNet18), '
-                                             'or digits.')]
+                                             'digits, or for some commands an ONNX file.')]
 PoolArg = Annotated[str, _argument('POOL', 'Images to choose from: a folder, Parquet files, tar '
                                            'shards, or digits.')]
 ValArg = Annotated[str, _argument('VAL', 'Labelled images to evaluate on: as POOL, with classes.')]

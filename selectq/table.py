@@ -9,7 +9,7 @@ __all__ = ['STATISTICS', 'StatisticsTable', 'float_line', 'hardware', 'load_tabl
 import hashlib, json, os, platform
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -132,17 +132,25 @@ def hardware(
     return f'{next(models, platform.processor())}, {os.cpu_count()} cores'
 
 # %% ../nbs/33_table.ipynb #8a4588e0
-def versions() -> dict:
+def _version(package):
+    "Its version, None where it is not installed."
+    try: return version(package)
+    except PackageNotFoundError: return None
+
+def versions(
+    engine=('torch', 'numba', 'pytorchcv'),  # packages that compute
+) -> dict:
     "Versions of what the numbers depend on, by package."
-    others = ('torch', 'numpy', 'numba', 'pillow', 'pyarrow', 'pytorchcv')
+    first, *more = engine
+    found = {p: _version(p) for p in (first, 'numpy', *more[:1], 'pillow', 'pyarrow', *more[1:])}
     return {'python': platform.python_version(), 'selectq': __version__,
-            **{p: version(p) for p in others}}
+            **{p: v for p, v in found.items() if v}}
 
 # %% ../nbs/33_table.ipynb #1f3c1079
-def _maker(device):
+def _maker(device, packages=None):
     "What makes a part: for its footer."
     kind = str(device).split(':')[0]  # cuda, not cuda:1
-    return dict(versions=versions(), device=kind, hardware=hardware(device))
+    return dict(versions=packages or versions(), device=kind, hardware=hardware(device))
 
 # %% ../nbs/33_table.ipynb #dd99fb04
 def _made(facts):

@@ -22,6 +22,7 @@ from .batches import load_batches
 from .estimators import Estimator, check_percentile, observe, squared_error
 from .files import InputError, write_json
 from .models import as_network
+from .onnx_tensors import Tool
 from .outputs import OutputSettings, output_ranges, output_sites, site_influence
 from .quantizer import check_bits
 from .ranking import make_selection
@@ -273,6 +274,10 @@ def _range(name, entry):
     return a, b
 
 # %% ../nbs/77_targets.ipynb #f88f8ab2
+def _check_kind(kind):
+    "A kind of sites, or a tool whose tensors they are."
+    return kind if kind in get_args(Tool) else check_site_kind(kind)
+
 def load_target(
     path,  # JSON file of `save_target`, or written by hand
     table: StatisticsTable = None,  # checked against it if given
@@ -290,7 +295,7 @@ def load_target(
     alpha, beta = np.array([_range(s, v) for s, v in m['sites'].items()], np.float32).T
     ranges = Ranges(
         sites,
-        check_site_kind(m.get('kind', 'activation')),
+        _check_kind(m.get('kind', 'activation')),
         alpha,
         beta,
         str(m.get('estimator', 'by hand')),

@@ -4,7 +4,7 @@ from importlib.resources import files
 
 import pytest
 
-from selectq import clustering, paper, studies, traversal
+from selectq import clustering, engines, paper, studies
 from selectq.ablations import KNOB_VALUES
 from selectq.clustering import SelectQSettings
 from selectq.evaluation import COLUMNS
@@ -178,20 +178,20 @@ META = {
 
 def test_settings_of_a_part():
     """A part carries a hash of every setting that decides a number; the device is not one."""
-    assert set(META) == set(traversal._DECIDING)
-    known = traversal._settings_hash(META)
+    assert set(META) == set(engines._DECIDING)
+    known = engines._settings_hash(META)
     # parts of a table made before carry it
     assert known == "aaddfdfa1c6e22cde2e544864f1f0484a67cadb8963881b66123776fb539743f"
-    for key in traversal._DECIDING:
+    for key in engines._DECIDING:
         assert (
-            traversal._settings_hash(
+            engines._settings_hash(
                 {**META, key: {"source": "here", "other": 1} if key == "pool" else "other"}
             )
             != known
         ), key
-    assert traversal._settings_hash({**META, "pool": {**META["pool"], "source": "there"}}) == known
+    assert engines._settings_hash({**META, "pool": {**META["pool"], "source": "there"}}) == known
     assert (
-        traversal._settings_hash(
+        engines._settings_hash(
             {**META, "device": "cuda", "versions": {}, "types": ["ReLU"], "float": {}}
         )
         == known

@@ -304,7 +304,7 @@ def test_two_runs_at_once_with_other_settings(whole, tmp_path, monkeypatch):
     "Only one of them gets the folder, however close they come. Threads stand for two processes."
     monkeypatch.setattr(os, 'getpid', threading.get_ident)
     from selectq.data import InputError
-    from selectq.traversal import _open_folder
+    from selectq.engines import _open_folder
     ours = {**meta(whole), 'complete': False}
     metas = [ours, {**ours, 'batch_size': 8, 'settings': '0' * 64}]
     for k in range(100):
