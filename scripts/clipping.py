@@ -35,7 +35,7 @@ from selectq.outputs import OutputSettings
 from selectq.ranking import make_selection, select
 from selectq.rules import rule_ranges
 from selectq.sites import layout
-from selectq.studies import hardware
+from selectq.studies import hardware, numerics_of
 from selectq.table import versions
 from selectq.targets import TargetSettings, load_target, make_target, save_target
 from selectq.traversal import collect
@@ -47,9 +47,9 @@ PARTS = ('methods', 'mixed', 'random', 'output', 'objectives')
 DRAWS = 20  # of the mixed rows
 COLUMNS = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'w_bits', 'a_bits', 'n',
            'seed', 'draws', 'top1', 'top5', 'se', 'images', 'rule', 'objective', 'target', 'cost',
-           'off', 'weights', 'table', 'hardware', 'selectq', 'torch']
+           'off', 'weights', 'table', 'hardware', 'selectq', 'torch', 'numerics']
 CELL = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'w_bits', 'a_bits', 'n',
-        'seed', 'draws', 'rule', 'objective', 'target']
+        'seed', 'draws', 'rule', 'objective', 'target', 'numerics']
 PAIR = ['network', 'sites', 'bits', 'strategy', 'rule', 'ranges', 'n', 'objective', 'target',
         'beside']
 
@@ -80,7 +80,7 @@ class Run:
         self.batches = list(load_batches(val, self.net.preprocess, None, size))
         self.images = sum(len(b) for b in self.batches)
         self.path = args.work / f'{name}-{kind}-{bits}-{self.images}.json'
-        self.rows = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.rows = read_cell(self.path) if self.path.exists() else {}
         self.weights = None
 
     def right(self, ranges, part=None):
@@ -120,7 +120,9 @@ class Run:
                    hardware=hardware(), selectq=versions()['selectq'],
                    torch=torch.__version__.split('+')[0])
         packed = np.packbits(right.astype(bool)).tobytes().hex()
-        self.rows[key] = dict(row=row | more, right=packed, digest=same)
+        row |= more
+        row['numerics'] = version(row)
+        self.rows[key] = dict(row=row, right=packed, digest=same)
         aside = self.path.with_suffix('.part')
         aside.write_text(json.dumps(self.rows))
         aside.replace(self.path)
@@ -147,6 +149,17 @@ class Run:
                                 TargetSettings(output=output), costs=estimator == 'mse')
             save_target(found, path)
         return load_target(path, self.table)
+
+
+def version(row):
+    "The version of the numerics behind a row."
+    return numerics_of({'ranges': '', **row})
+
+
+def read_cell(path):
+    "The rows of a cell that the current numerics made."
+    rows = json.loads(path.read_text())
+    return {k: e for k, e in rows.items() if e['row'].get('numerics') == version(e['row'])}
 
 
 def digest(ranges):
@@ -258,7 +271,7 @@ def main(args):
 def cells(args):
     "The rows of the work folder, cell by cell."
     for p in sorted(args.work.glob('*.json')):
-        if not p.name.endswith('.target.json'): yield json.loads(p.read_text())
+        if not p.name.endswith('.target.json'): yield read_cell(p)
 
 
 def merge(rows, path, columns, keys):

@@ -1,6 +1,8 @@
 """The script behind the published results: one row schema, and nothing computed twice."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -98,3 +100,22 @@ def test_published_files():
         assert len({studies._question(r) for r in rows}) == len(rows), name
         assert {r["method"] for r in rows} == {studies.method_name(r) for r in rows}, name
         assert [r["ranges"] for r in rows if not studies._current(r)] == [], name
+
+
+def test_clipping_goes_on_and_drops_rows_of_other_numerics(tmp_path):
+    """scripts/clipping.py on the digits: a second run keeps the rows, other numerics are redone."""
+    command = [sys.executable, ROOT / "scripts" / "clipping.py", "run", "--networks", "digits",
+               "--bits", "3", "--parts", "mixed", "--sizes", "1", "5"]
+    for name in ("tables", "work", "out"):
+        command += [f"--{name}", tmp_path / name]
+    seen = []
+    for turn in range(3):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        seen.append(done.stdout.count("mixed joint"))
+        (cell,) = (tmp_path / "work").glob("digits*.json")
+        if turn == 1:
+            cell.write_text(cell.read_text().replace('"numerics": "2"', '"numerics": "0"'))
+    assert seen == [2, 0, 2]
+    rows = pd.read_csv(tmp_path / "out" / "clipping.csv")
+    assert len(rows) == 2 and set(rows.n) == {1, 5} and rows.top1.between(0, 100).all()
