@@ -20,7 +20,7 @@ from selectq.targets import TargetSettings, make_target
 
 COLUMNS = ['study', 'network', 'sites', 'bits', 'value', 'n', 'rule', 'objective', 'target',
            'strategy', 'seed', 'top1', 'se', 'difference', 'difference_se', 'cost', 'images',
-           'weights', 'table', 'hardware', 'selectq', 'torch']
+           'weights', 'table', 'hardware', 'selectq', 'torch', 'numerics']
 ESTIMATORS = ('minmax', 'mean-extremes', 'percentile', 'aciq-gauss', 'entropy', 'mse', 'output')
 RULES = ('joint', 'mean', 'batch-mean 10', 'ema 0.95')
 

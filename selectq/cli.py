@@ -26,9 +26,9 @@ from .options import EdgeBits, Estimators, FastDecode, Fold, Form, Gamma, Granul
 from .options import Initialisation, Inputs, LambdaMax, LambdaMin, Leak, ModelArg, Number
 from .options import Order, Percentile, PoolArg, ScoreSites, Seed, Shuffle, Sites
 from .options import StatsArg, Strategies, TBatch, Unreadable, Update, ValArg, Weights
-from .options import Workers
-from .options import _Spread, _argument, _in_options, _names, _notices, _option
+from .options import Workers, _Spread, _argument, _in_options, _names, _notices, _option
 from .printing import check_format, printed
+from .quantize_command import quantize
 from .report import _Plan, _facts, _refuse, _run, _say_float, _show, _write_results
 from .score_command import score
 
@@ -444,6 +444,7 @@ def demo(out: Annotated[str, _option(help='Folder for the report.')] = 'selectq-
 app.command(cls=_Spread)(compare)
 app.command()(generate)
 app.command()(match)
+app.command()(quantize)
 
 # %% ../nbs/90_cli.ipynb #71e7975d
 if __name__ == '__main__' and '__file__' in globals(): _main()  # as a script, not in a notebook

@@ -119,7 +119,7 @@ Shuffle = Annotated[bool, _option('--shuffle/--no-shuffle', help="Traverse in ra
 _OPTIONS = ('allow_leak', 'allow_unreadable', 'batch_size', 'bits', 'centroids', 'chunk',
             'distance', 'edge_bits', 'format', 'gamma',
             'granularity', 'initialisation', 'inputs', 'lambda_max', 'lambda_min', 'noise', 'order',
-            'percentile',
+            'percentile', 'tool',
             'random_seeds', 'score_sites', 'seed', 'sets', 'sizes', 'strategies', 'strategy',
             'traversals',
             'update', 'workers')

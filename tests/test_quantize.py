@@ -1,0 +1,96 @@
+"""`selectq quantize` as a user runs it: onnxruntime, OpenVINO, a metric, refusals."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import call, one_line, write_digits
+
+from selectq.data import open_pool
+from selectq.integer import digits_onnx
+
+LOOK = "--resize 32 --crop 32 --mean 0.3,0.3,0.3 --std 0.35,0.35,0.35"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A model, a pool and labelled images in a folder whose name is not plain."""
+    root = tmp_path_factory.mktemp("größe und platz")
+    (root / "model.onnx").write_bytes(digits_onnx().read_bytes())
+    write_digits(root / "pool", "train", range(60))
+    write_digits(root / "val", "val", range(40))
+    (root / "metric.py").write_text(
+        "import numpy as np\n\n"
+        "def margin(outputs, labels):\n"
+        "    rows = np.arange(len(labels))\n"
+        "    return outputs[rows, labels] - outputs.mean(1)\n"
+    )
+    return root
+
+
+def quantize(root, more, out):
+    """Run the command and read its report."""
+    words = f"quantize '{root}/model.onnx' '{root}/pool' --out '{out}' -n 10 --random 1 {LOOK} "
+    code, text, err = call(words + more)
+    assert code == 0, err
+    assert max(len(line) for line in text.splitlines() if "/" not in line) <= 80
+    return json.loads((out / "report.json").read_text())
+
+
+def test_openvino_and_its_ranges(small, tmp_path):
+    """NNCF's model answers as the float model nearly everywhere; both files lie in the folder."""
+    report = quantize(small, f"--tool openvino --val '{small}/val'", tmp_path / "ov")
+    assert report["rule"] == "mean" and report["images"] == 40 and report["agreement"] > 0.9
+    assert {p.suffix for p in (tmp_path / "ov").glob("model_int8.*")} == {".xml", ".bin"}
+    assert len(report["random"]) == 1 and report["bytes"][1] < report["bytes"][0]
+    d, low, high = report["difference"]
+    assert low <= d <= high and np.isclose(d, report["integer"] - report["float"])
+
+
+def test_a_metric_of_the_user(small, tmp_path):
+    """A function of outputs and labels takes the place of top-1."""
+    more = f"--val '{small}/val' --metric '{small}/metric.py:margin'"
+    report = quantize(small, more, tmp_path / "m")
+    assert report["metric"].endswith("metric.py:margin") and report["float"] > 1
+
+
+def test_the_set_is_that_of_the_manifest(small, tmp_path):
+    """The images in selection.json are the ones whose extremes the model carries."""
+    from selectq.integer import onnx_ranges
+    from selectq.table import load_table
+
+    quantize(small, "--strategy random --seed 3", tmp_path / "r")
+    table = load_table(tmp_path / "r" / "stats_onnxruntime")
+    images = json.loads((tmp_path / "r" / "selection.json").read_text())["images"]
+    rows = np.searchsorted(table.index, [i["index"] for i in images])
+    found = onnx_ranges(tmp_path / "r" / "model_int8.onnx")
+    assert len(images) == 10 and set(table.sites) & set(found)
+    for k, site in enumerate(table.sites):
+        if site in found:
+            low, high, _ = found[site]
+            assert abs(high - max(0, table.stats[rows, k, 3].max())) <= (high - low) / 250
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    {
+        "--ranges best": ("best",),
+        "-n 0": ("0", "whole number"),
+        "-n 61": ("61", "60 images"),
+        "--crop 30": ("30",),
+        "--val nowhere": ("nowhere",),
+        "--metric nowhere.py:f --val digits": ("nowhere.py",),
+    }.items(),
+)
+def test_refusals(small, tmp_path, more, words):
+    """One line, exit code 2."""
+    base = f"quantize '{small}/model.onnx' '{small}/pool' --out '{tmp_path}/x' {LOOK} "
+    base = base.replace("--crop 32 ", "") if "--crop" in more else base
+    one_line(call(base + more), *words)
+    assert not (tmp_path / "x" / "model_int8.onnx").exists()
+
+
+def test_pool_is_not_changed(small):
+    """Nothing is written beside the images."""
+    assert len(open_pool(small / "pool")) == 60
+    assert {p.suffix for p in (small / "pool").rglob("*") if p.is_file()} == {".png"}
