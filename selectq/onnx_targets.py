@@ -17,7 +17,8 @@ from .batches import load_batches
 from .calibration import Ranges, _with_zero
 from .data import open_pool
 from .engines import check_finite
-from .estimators import Histogram, Observation, _checked, _facts, _KEEP, squared_error
+from .estimators import Observation, _checked, _facts, _KEEP
+from .histograms import Histogram, squared_error
 from .files import InputError
 from .onnx_models import OnnxModel, Runner, needed
 from .onnx_tensors import tool_tensors

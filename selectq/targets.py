@@ -19,7 +19,8 @@ import torch
 from .calibration import Ranges
 from .data import open_pool
 from .batches import load_batches
-from .estimators import Estimator, check_percentile, observe, squared_error
+from .estimators import Estimator, check_percentile, observe
+from .histograms import squared_error
 from .files import InputError, write_json
 from .models import as_network
 from .onnx_tensors import Tool
