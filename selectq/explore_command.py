@@ -7,10 +7,11 @@ __all__ = ['LOCAL', 'explore']
 
 # %% ../nbs/89_explore_command.ipynb #172e40e7
 import json, os, socket, subprocess, sys, tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, List, Optional
 
-from .options import StatsArg, _option
+from .options import StatsArg, _grouped, _option
 
 # %% ../nbs/89_explore_command.ipynb #1de9488a
 _TEMPLATE = '''{%- extends 'voila/templates/lab/index.html.j2' -%}
@@ -84,38 +85,45 @@ def _voila(
     return words
 
 # %% ../nbs/89_explore_command.ipynb #dcc2b6d1
+@dataclass(frozen=True)
+class _PageOptions:
+    "How the page is served and shown."
+    browser: Annotated[bool, _option('--browser/--no-browser', help='Open a browser.')] = True
+    port: Annotated[int, _option(min=0, max=65535, help='Default: a free one.')] = 0
+    address: Annotated[str, _option(
+        help='Where to listen. Anything but localhost lets others in.')] = 'localhost'
+    token: Annotated[Optional[str], _option(help='What a visitor has to know.')] = None
+    theme: Annotated[str, _option(help='light or dark.')] = 'light'
+
+@_grouped('pool target start browser port address token theme')
 def explore(
     stats: StatsArg,
+    page: _PageOptions,
     pool: Annotated[Optional[str], _option(
         help='Its images, for pictures and a folder of them; names without it.')] = None,
     target: Annotated[Optional[List[str]], _option(
         metavar='FILE', help='Ranges to carry (selectq target); may be given again.')] = None,
     start: Annotated[Optional[str], _option(
         metavar='FILE', help='A selection.json of the explorer: begin with its picture.')] = None,
-    browser: Annotated[bool, _option('--browser/--no-browser', help='Open a browser.')] = True,
-    port: Annotated[int, _option(min=0, max=65535, help='Default: a free one.')] = 0,
-    address: Annotated[str, _option(
-        help='Where to listen. Anything but localhost lets others in.')] = 'localhost',
-    token: Annotated[Optional[str], _option(help='What a visitor has to know.')] = None,
-    theme: Annotated[str, _option(help='light or dark.')] = 'light',
 ):
     "Look at a pool in the browser, choose with the mouse, take the set away."
     from selectq.explorer import Thumbnails, need_explorer
     from selectq.explorer_state import ExplorerState, load_picture
     from selectq.files import InputError
     need_explorer('voila')
-    if theme not in ('light', 'dark'):
-        raise InputError(f'--theme {theme} is unknown; use light or dark')
+    if page.theme not in ('light', 'dark'):
+        raise InputError(f'--theme {page.theme} is unknown; use light or dark')
     state = ExplorerState(stats, target or None)
     if pool:
         from selectq.data import open_pool
         Thumbnails(open_pool(pool), state.table)
     if start: load_picture(start, state.table)
-    port = _free_port(port, address)
+    port = _free_port(page.port, page.address)
     arguments = dict(table=stats, pool=pool, targets=target or None, start=start)
     with tempfile.TemporaryDirectory(prefix='selectq-') as tmp:
         _write_app(Path(tmp), arguments, os.getcwd())
-        _serve(_voila(Path(tmp), port, address, browser, token) + [f'--theme={theme}'], tmp)
+        words = _voila(Path(tmp), port, page.address, page.browser, page.token)
+        _serve([*words, f'--theme={page.theme}'], tmp)
 
 # %% ../nbs/89_explore_command.ipynb #8f9c4d49
 def _serve(words, folder):

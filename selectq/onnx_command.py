@@ -8,6 +8,7 @@ __all__ = ['ToolOption', 'Resize', 'Crop', 'Mean', 'Std', 'LayoutOption', 'is_on
 
 # %% ../nbs/89_onnx_command.ipynb #c9f55d54
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -29,6 +30,15 @@ Std = Annotated[Optional[str], _option(
     metavar='R,G,B', help='Of an ONNX file: what they are divided by.')]
 LayoutOption = Annotated[Optional[str], _option(
     '--layout', help='Of an ONNX file: NCHW or NHWC. Default: by the shape of its input.')]
+
+@dataclass(frozen=True)
+class _InputOptions:
+    "How the input of an ONNX file is made of an image, where the file does not say so."
+    resize: Resize = None
+    crop: Crop = None
+    mean: Mean = None
+    std: Std = None
+    layout: LayoutOption = None
 
 def is_onnx(model: str) -> bool: return model.lower().endswith('.onnx')
 
