@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-COLUMNS = 100
+COLUMNS, PARAMETERS = 100, 8  # of a line, of a function
 
 
 def sources(root, folders=("scripts", "tests", "benchmarks")):
@@ -97,7 +97,7 @@ def report(root):
         lines.append(f"{row['module']:<14}{row['lines']:>6}{row['exports']:>9}{count:>12}  {name}")
     count, name, module = max((*row["longest"], row["module"]) for row in rows)
     over = sum(
-        n > 8
+        n > PARAMETERS
         for path in library(root, "selectq").glob("*.py")
         for n, _ in signatures(ast.parse(path.read_text(encoding="utf-8")))
     )
@@ -115,7 +115,7 @@ def report(root):
         f"longest {max((row['lines'], row['module']) for row in rows)}",
         f"exported names: {sum(row['exports'] for row in rows)}",
         f"longest signature: {count} parameters, {module}.{name}; "
-        f"functions with more than 8: {over}",
+        f"functions with more than {PARAMETERS}: {over}",
         f"lines over {COLUMNS} columns: {sum(map(wide, code.values()))}: "
         + ", ".join(f"{kind} {wide(texts)}" for kind, texts in kinds.items())
         + f" (pages hold {total} lines of code)",
