@@ -52,7 +52,7 @@ def _report_text(report, ranges, groups):
     lines = [f'{r["model"]}', f'{r["tool"]}, rule {r["rule"]}; {r["n"]} images ({r["strategy"]}), '
              + ('ranges of the set' if r['ranges'] == 'set' else 'ranges of the target'), '',
              *_worth(r), f'size {r["bytes"][0] / 1e6:.2f} MB float, {r["bytes"][1] / 1e6:.2f} MB '
-             f'integer; latency here {r["ms"][0]:.2f} ms float, {r["ms"][1]:.2f} ms integer']
+             'integer', f'latency here {r["ms"][0]:.2f} ms float, {r["ms"][1]:.2f} ms integer']
     lines += [''] + [f'warning: {p}' for p in r['pits']] if r['pits'] else []
     worst = ranges.head(5).assign(tensor=[t if len(t) < 34 else '...' + t[-31:]
                                           for t in ranges.tensor.head(5)])
