@@ -126,7 +126,7 @@ def _of_openvino(model):
     onnx, ov, graph = needed('onnx'), needed('openvino', 'openvino'), _Graph(model.proto)
     with tempfile.TemporaryDirectory() as d:
         onnx.save(model.proto, str(Path(d, 'model.onnx')))
-        converted = ov.convert_model(str(Path(d, 'model.onnx')))
+        converted = ov.Core().read_model(str(Path(d, 'model.onnx')))
     made, found, lost = {o.get_friendly_name(): o for o in converted.get_ops()}, {}, []
     for point, config in _nncf_points(converted).items():
         o, behind = made[point.target_node_name], 'POST' in point.type.name

@@ -6,10 +6,11 @@
 __all__ = ['TOOLS', 'find_tool', 'default_rule', 'pits', 'need', 'quiet']
 
 # %% ../nbs/81_tools.ipynb #fd14dec9
-import contextlib, importlib, io, logging, os, warnings
+import contextlib, io, logging, warnings
 from dataclasses import dataclass
 
 from .files import InputError, Notice
+from .onnx_models import _imported
 
 # %% ../nbs/81_tools.ipynb #aa7efb6f
 @dataclass(frozen=True)
@@ -99,9 +100,8 @@ def need(
 ):  # the module of the first
     "Import an optional package. Raises `InputError` with the command that installs it."
     found = []
-    if 'nncf' in packages: os.environ.setdefault('NNCF_CI', '1')  # no telemetry
     for p in packages:
-        try: found.append(importlib.import_module(_MODULES.get(p, p)))
+        try: found.append(_imported(_MODULES.get(p, p)))
         except ImportError as e:
             if e.name and e.name.split('.')[0] != _MODULES.get(p, p): raise
             raise InputError(
