@@ -6,7 +6,8 @@
 `train` writes selectq/weights/upscale.safetensors from the photographs of the ImageNet sample:
 about six minutes on one CPU core. `run` writes results/restoration.csv, one row for each set and
 pair of bits, and results/restoration_pairs.csv, every set beside the random ones on the same
-validation images (every second of 500); about ten minutes. Both take [--data $SELECTQ_DATA] [--out FILE or FOLDER].
+validation images (every second of 500); about ten minutes. Both take [--data $SELECTQ_DATA] and
+[--out FILE or FOLDER].
 """
 import argparse
 import os

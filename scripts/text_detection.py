@@ -153,7 +153,8 @@ def measured(path, folder, seeds):
     score = lambda y: found_text(y[:, None], labels, known)
     yield dict(strategy='float', n=0, seed=0), score(exact)
     table = collect_onnx(model, pool, 'onnxruntime')
-    target = make_onnx_target(model, table, pool, bits=8, costs=False)  # influences: 3 passes a tensor
+    # without influences, which take three passes for each of its tensors
+    target = make_onnx_target(model, table, pool, bits=8, costs=False)
     sets = [('target', len(pool), 0, None)]
     for n in (1, 10):
         sets.append(('match', n, 0, match(table, target, n)))
