@@ -37,7 +37,7 @@ from selectq.tools import default_rule
 MOBILE = 'mobilenetv2_cifar10'
 TOOLS = 'onnxruntime', 'nncf', 'openvino', 'ai-edge-quantizer', 'ai-edge-litert'
 IMAGES = {MENET: 500, LITE: 300, MOBILE: 2000, 'resnet20_cifar10': 2000, 'digits': 50}
-POOL = {MOBILE: 5000, 'resnet20_cifar10': 5000}  # images to choose from, drawn at random; all of them elsewhere
+POOL = {MOBILE: 5000, 'resnet20_cifar10': 5000}  # images to choose from; all elsewhere
 FEW = MOBILE, 'resnet20_cifar10'  # at four bits as well
 DRAWS = {1: 10, 10: 5, 100: 20, 1000: 1}  # random sets of each size
 SIMULATED = 3  # draws of each size that are computed node by node as well
@@ -45,7 +45,8 @@ SAMPLE = 256  # images behind a target
 UNLUCKY = 1, 6  # a single image that ruins MENet-128
 NOISE = 1e-5  # on normalised pixels: what a tie of rounding may turn on
 COLUMNS = ['network', 'tool', 'strategy', 'n', 'seed', 'ranges', 'w_bits', 'a_bits', 'top1', 'se',
-           'agreement', 'simulated', 'simulated_top1', 'again', 'images', 'model', 'table', 'hardware', 'versions']
+           'agreement', 'simulated', 'simulated_top1', 'again', 'images', 'model', 'table',
+           'hardware', 'versions']
 
 
 class Run:
@@ -73,8 +74,9 @@ class Run:
         path = self.work / f'{self.tool}_{estimator}_{seed}{more}.json'
         if not path.exists():
             settings = TargetSettings(seed=seed, sample=sample)
-            save_target(make_onnx_target(self.model, self.table, self.pool, estimator, bits, settings,
-                                         costs=estimator == 'mse' and sample == SAMPLE), path)
+            found = make_onnx_target(self.model, self.table, self.pool, estimator, bits, settings,
+                                     costs=estimator == 'mse' and sample == SAMPLE)
+            save_target(found, path)
         return load_target(path, self.table)
 
     def keep(self, key, right, best, more):
