@@ -179,7 +179,8 @@ def quantize(
     worth = labelled is not None
     report = _facts_of(float_model, path, model, s, labelled) | dict(
         **close, metric=on.metric or 'top-1', ms=latency(float_model, runs),
-        pits=pits(s.tool, len(selection), s.rule), float=float(a.mean()) if worth else None,
+        pits=pits(s.tool, len(selection), s.rule, strategy=s.strategy),
+        float=float(a.mean()) if worth else None,
         integer=float(b.mean()) if worth else None,
         difference=[float(v) for v in paired_interval(b, a)] if worth else None,
         random=random_models(float_model, images, table, labelled, s, function or right_class)
