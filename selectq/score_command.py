@@ -35,7 +35,7 @@ def _site_lines(score, most=8):
 
 # %% ../nbs/89_score_command.ipynb #d0921b12
 def _image_lines(score, most=5):
-    "Images that should go, near duplicates, leaks, coverage."
+    "Images that should go, near duplicates, leaks, covering."
     s, names = score, score.images.names
     gain = s.cost - s.without
     order = [i for i in gain.argsort()[::-1][:most] if gain[i] > .01 * s.cost]
@@ -44,7 +44,7 @@ def _image_lines(score, most=5):
     pairs = [f'  {_short(names[i], 34)} and {_short(names[k], 34)}'
              for i, k in s.duplicates[:most]]
     lines += [f'near duplicates: {len(s.duplicates) or "none"}', *pairs]
-    near, usual = s.coverage
+    near, usual = s.covering
     lines.append(f'distance of the pool to the nearest image: {near:.2f} (random sets '
                  f'{usual:.2f})')
     if s.shared:
