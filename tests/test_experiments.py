@@ -119,3 +119,19 @@ def test_clipping_goes_on_and_drops_rows_of_other_numerics(tmp_path):
     assert seen == [2, 0, 2]
     rows = pd.read_csv(tmp_path / "out" / "clipping.csv")
     assert len(rows) == 2 and set(rows.n) == {1, 5} and rows.top1.between(0, 100).all()
+
+
+def test_matching_gives_a_row_for_each_set(tmp_path):
+    """scripts/matching.py on the digits: differences are those of the rows from the target's."""
+    command = [sys.executable, ROOT / "scripts" / "matching.py", "run", "--networks", "digits",
+               "--bits", "3", "--studies", "objective"]
+    for name in ("tables", "work", "out"):
+        command += [f"--{name}", tmp_path / name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_csv(tmp_path / "out" / "match.csv")
+    target = rows[rows.study == "mse"].top1.iloc[0]
+    assert (rows.difference - (rows.top1 - target)).abs().max() < 1e-3
+    sets = rows[rows.study == "objective"]
+    assert set(zip(sets.objective, sets.n)) == {(o, n) for o in ("influence", "error", "log")
+                                                for n in (10, 100)}
