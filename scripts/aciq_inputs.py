@@ -19,8 +19,10 @@ from experiments import CIFAR, MENET, ROOT, Case, append
 
 from selectq.calibration import quantized
 from selectq.batches import load_batches
-from selectq.estimators import aciq_range, chosen_rows, observe, squared_error
+from selectq.aciq import aciq_range
+from selectq.estimators import chosen_rows, observe
 from selectq.estimators import _chosen_batches, _input_hooks
+from selectq.histograms import squared_error
 from selectq.evaluation import standard_error
 from selectq.sites import inference
 from selectq.studies import Recipe, choose

@@ -19,7 +19,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
-import pages  # noqa: E402  (beside this file, wherever Python was started)
+import inventory  # noqa: E402  (beside this file, wherever Python was started)
+import pages  # noqa: E402
 import stated  # noqa: E402
 from check_notebooks import notebooks  # noqa: E402
 
@@ -29,7 +30,7 @@ BIN = Path(sys.executable).parent
 NOT_OURS = ("__pycache__", ".ipynb_checkpoints", ".last_checked", "*.pyc")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:root|home|tmp|work|Users)/[^\s'\"<]*")
 NOTEBOOK_BYTES, IMAGE_BYTES = 400_000, 60_000
-COLUMNS = 100  # of a line of code
+COLUMNS, PARAMETERS = inventory.COLUMNS, inventory.PARAMETERS  # of a line, of a function
 ANSWERS = ("experiments", "ablations", "motivation")  # folders whose pages state figures
 BANNED_HEADINGS = ("the wound",)
 BANNED_WORDS = ("at hand", "lives from", "tells the gain", "do leave no")
@@ -285,6 +286,26 @@ def check_width():
     return counts and "\n".join([total, *(f"  {path}: {count}" for path, count in counts.items())])
 
 
+def long_signatures(source):
+    """Functions of a Python source with too many parameters: a sentence for each."""
+    return [
+        f"{name} has {count} parameters"
+        for count, name in inventory.signatures(ast.parse(source))
+        if count > PARAMETERS
+    ]
+
+
+def check_parameters():
+    """no function of the package, a script, a test or a benchmark has more than eight parameters"""
+    problems = [
+        f"{path.relative_to(ROOT)}: {problem}; put options that travel together into one object"
+        for folder in ("selectq", "scripts", "tests", "benchmarks")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for problem in long_signatures(path.read_text(encoding="utf-8"))
+    ]
+    return "\n".join(problems)
+
+
 def check_notebooks():
     """every notebook below nbs/ runs from top to bottom, each in its process; tests/ beside them"""
     with tempfile.TemporaryDirectory() as tmp:
@@ -315,6 +336,7 @@ CHECKS = {
         check_words,
         check_figures,
         check_width,
+        check_parameters,
         check_notebooks,
         check_pytest,
     )

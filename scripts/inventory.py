@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-COLUMNS = 100
+COLUMNS, PARAMETERS = 100, 8  # of a line, of a function
 
 
 def sources(root, folders=("scripts", "tests", "benchmarks")):
@@ -55,13 +55,24 @@ def library(root, name):
     return root / (match[1] if match else name)
 
 
+def shown(path):
+    """What a page does with its names: code that is not exported, and the text of outputs."""
+    cells = [c for c in json.loads(path.read_bytes())["cells"] if c["cell_type"] == "code"]
+    texts = ["".join(c["source"]) for c in cells]
+    texts = [t for t in texts if not re.search(r"^#\|\s*export", t, re.MULTILINE)]
+    for output in (output for c in cells for output in c.get("outputs", [])):
+        for text in (output.get("text", ""), output.get("data", {}).get("text/plain", "")):
+            texts.append(text if isinstance(text, str) else "".join(text))
+    return "\n".join(texts)
+
+
 def modules(root, code):
     """A row per module: name, lines, exports, longest signature, names its page never shows."""
     pages = {}
     for path, texts in code.items():
         for text in texts:
             if match := re.search(r"^#\|\s*default_exp\s+(\S+)", text, re.MULTILINE):
-                pages[match[1]] = texts
+                pages[match[1]] = path
     rows = []
     for path in sorted(library(root, "selectq").glob("*.py")):
         if path.stem.startswith("_"):
@@ -69,12 +80,8 @@ def modules(root, code):
         text = path.read_text(encoding="utf-8")
         tree = ast.parse(text)
         names = exports(tree)
-        shown = "\n".join(
-            text
-            for text in pages.get(path.stem, [])
-            if not re.search(r"^#\|\s*export", text, re.MULTILINE)
-        )
-        hidden = [name for name in names if not re.search(rf"\b{re.escape(name)}\b", shown)]
+        used = shown(pages[path.stem]) if path.stem in pages else ""
+        hidden = [name for name in names if not re.search(rf"\b{re.escape(name)}\b", used)]
         rows.append(
             dict(
                 module=path.stem,
@@ -97,7 +104,7 @@ def report(root):
         lines.append(f"{row['module']:<14}{row['lines']:>6}{row['exports']:>9}{count:>12}  {name}")
     count, name, module = max((*row["longest"], row["module"]) for row in rows)
     over = sum(
-        n > 8
+        n > PARAMETERS
         for path in library(root, "selectq").glob("*.py")
         for n, _ in signatures(ast.parse(path.read_text(encoding="utf-8")))
     )
@@ -115,7 +122,7 @@ def report(root):
         f"longest {max((row['lines'], row['module']) for row in rows)}",
         f"exported names: {sum(row['exports'] for row in rows)}",
         f"longest signature: {count} parameters, {module}.{name}; "
-        f"functions with more than 8: {over}",
+        f"functions with more than {PARAMETERS}: {over}",
         f"lines over {COLUMNS} columns: {sum(map(wide, code.values()))}: "
         + ", ".join(f"{kind} {wide(texts)}" for kind, texts in kinds.items())
         + f" (pages hold {total} lines of code)",

@@ -46,7 +46,7 @@ def generate(
     steps: Annotated[int, _option(help='Steps of Adam.')] = 500,
     weights: Weights = None, seed: Seed = 0, device: Device = 'auto'):
     "Make images from the network alone: for calibrators only, not photographs. Resumes."
-    from selectq.cli import _network
+    from selectq.opening import _network
     from selectq.generated import save_images
     from selectq.strategies import check_strategy
     check_strategy(strategy, ('zeroq', 'dsg', 'noise'))

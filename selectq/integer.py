@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEEP', 'digits_onnx', 'prepare_onnx', 'onnx_session', 'onnx_scores', 'IntegerSettings', 'write_cache',
-           'quantize_onnxruntime', 'onnx_ranges', 'keep_quantized', 'tensor_groups', 'openvino_model',
-           'activation_quantizers', 'openvino_ranges', 'quantize_openvino', 'set_openvino_ranges', 'openvino_scores']
+           'quantize_onnxruntime', 'onnx_ranges', 'keep_quantized', 'tensor_groups', 'openvino_ranges',
+           'quantize_openvino', 'openvino_scores']
 
 # %% ../nbs/83_integer.ipynb #a0f83601
 import tempfile

@@ -6,12 +6,13 @@
 __all__ = ['match']
 
 # %% ../nbs/89_match_command.ipynb #mc000003
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
 
 from .files import InputError
-from .options import Classes, Device, ModelArg, PoolArg, Seed, Unreadable, Weights, Workers
-from .options import _option
+from .options import ModelArg, PoolArg, Rule, Seed, Unreadable, Workers
+from .options import _NetworkOptions, _grouped, _option
 
 # %% ../nbs/89_match_command.ipynb #mc000005
 def _number(text):
@@ -22,12 +23,12 @@ def _number(text):
         raise InputError(f'n={text!r} is no number of images; give 1 or more, or auto') from None
 
 # %% ../nbs/89_match_command.ipynb #mc000006
-def _target_of(net, table, pool, target, bits, seed, out):
+def _target_of(net, table, pool, how, out):
     "The target that a file holds, or that an estimator finds, and the path of its file."
     from selectq.targets import TargetSettings, load_target, make_target, save_target
-    if Path(target).suffix == '.json': return load_target(target, table), target
-    path = out / f'target_{target}_{bits}.json'
-    found = make_target(net, table, pool, target, bits, TargetSettings(seed=seed))
+    if Path(how.target).suffix == '.json': return load_target(how.target, table), how.target
+    path = out / f'target_{how.target}_{how.bits}.json'
+    found = make_target(net, table, pool, how.target, how.bits, TargetSettings(seed=how.seed))
     save_target(found, path)
     return found, path
 
@@ -39,41 +40,47 @@ def _prospect(row):
     return line + ('; random images will do here' if row['moot'] else '')
 
 # %% ../nbs/89_match_command.ipynb #mc000009
-def match(
-    model: ModelArg, pool: PoolArg,
-    out: Annotated[str, _option(help='Folder for the selection, the target and the '
-                                     'statistics.')] = 'matched',
+@dataclass(frozen=True)
+class _MatchOptions:
+    "How many images are matched to which ranges, and how they are read."
     n: Annotated[str, _option('-n', '--number', help='Images to choose; auto: where the cost stops '
-                                                     'falling.')] = 'auto',
-    bits: Annotated[int, _option(help='Bits of the activations.')] = 8,
-    rule: Annotated[str, _option(help="How the tool puts the images' extremes together: joint, "
-                                      "mean, 'batch-mean B' or 'ema C'.")] = 'joint',
+                                                     'falling.')] = 'auto'
+    bits: Annotated[int, _option(help='Bits of the activations.')] = 8
+    rule: Rule = 'joint'
     sites: Annotated[str, _option(help='Which tensors are quantized: input (what integer kernels '
-                                       'read), activation, relu or output.')] = 'input',
+                                       'read), activation, relu or output.')] = 'input'
     target: Annotated[str, _option(help='Ranges to carry: an estimator, output, or a target file '
-                                        '(.json).')] = 'mse',
-    weights: Weights = None, classes: Classes = None, seed: Seed = 0, workers: Workers = 2,
-    device: Device = 'auto', allow_unreadable: Unreadable = False):
+                                        '(.json).')] = 'mse'
+    seed: Seed = 0
+    workers: Workers = 2
+    allow_unreadable: Unreadable = False
+
+@_grouped('out n bits rule sites target weights classes seed workers device allow_unreadable')
+def match(
+    model: ModelArg, pool: PoolArg, how: _MatchOptions, network: _NetworkOptions,
+    out: Annotated[str, _option(help='Folder for the selection, the target and the '
+                                     'statistics.')] = 'matched'):
     "Statistics, target and selection in one: the images that make a min/max tool clip."
-    from selectq.cli import _network, _pool
     from selectq.matching import MatchSettings, outlook
     from selectq.matching import match as match_images
+    from selectq.opening import _network, _pool
     from selectq.quantizer import check_bits
     from selectq.ranking import save_selection
     from selectq.rules import read_rule
     from selectq.sites import check_site_kind
     from selectq.targets import check_target_estimator
     from selectq.traversal import collect
-    n, rule, out = _number(n), read_rule(rule), Path(out)
-    check_bits(bits), check_site_kind(sites)
-    if Path(target).suffix != '.json': check_target_estimator(target)
-    images, net = _pool(pool, 'train', classes), _network(model, weights, device)
-    table = collect(net, images, sites, out=out / f'stats_{sites}', workers=workers,
-                    allow_unreadable=allow_unreadable)
-    wanted, path = _target_of(net, table, images, target, bits, seed, out)
-    settings = MatchSettings(seed=seed)
+    n, rule, folder = _number(how.n), read_rule(how.rule), Path(out)
+    check_bits(how.bits), check_site_kind(how.sites)
+    if Path(how.target).suffix != '.json': check_target_estimator(how.target)
+    images = _pool(pool, 'train', network.classes)
+    net = _network(model, network.weights, network.device)
+    table = collect(net, images, how.sites, out=folder / f'stats_{how.sites}', workers=how.workers,
+                    allow_unreadable=how.allow_unreadable)
+    wanted, path = _target_of(net, table, images, how, folder)
+    settings = MatchSettings(seed=how.seed)
     chosen = match_images(table, wanted, n, rule, settings=settings)
-    save_selection(chosen, out / 'selection.json')
-    print(f'{out / "selection.json"}: {len(chosen):,} images for the rule {rule}, in its order; '
+    save_selection(chosen, folder / 'selection.json')
+    print(f'{folder / "selection.json"}: {len(chosen):,} images for the rule {rule}, in its order; '
           f'target {path}')
     print(_prospect(outlook(table, wanted, (len(chosen),), rule, settings=settings)[0]))

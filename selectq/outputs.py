@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from .calibration import Ranges, network_weights, quantized, swapped
-from .estimators import squared_error
+from .histograms import squared_error
 from .files import InputError
 from .models import as_network
 from .quantizer import check_bits, fake_quantizer

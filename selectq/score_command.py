@@ -6,10 +6,11 @@
 __all__ = ['score_text', 'plot_score', 'plot_sites', 'score_page', 'score']
 
 # %% ../nbs/89_score_command.ipynb #6cf3d49e
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, List, Optional
 
-from .options import Classes, Device, Seed, StatsArg, Weights, _argument, _option
+from .options import Device, Rule, Seed, StatsArg, Weights, _argument, _grouped, _option
 
 # %% ../nbs/89_score_command.ipynb #4e0192fc
 def _short(name, width):
@@ -140,26 +141,35 @@ def _thumbnails(score, pool, most=24):
     return ''.join(parts)
 
 # %% ../nbs/89_score_command.ipynb #5436f948
-SetArg = Annotated[List[str], _argument('SET...', 'Selections (.json), folders of images, or text '
+_SetArg = Annotated[List[str], _argument('SET...', 'Selections (.json), folders of images, or text '
                                                   'files with one name a line.')]
-TargetFile = Annotated[Optional[str], _option(metavar='FILE', help=
+_TargetFile = Annotated[Optional[str], _option(metavar='FILE', help=
     'Ranges to compare with (selectq target). Default: mean extremes of the table, a rough guide.')]
-RuleOption = Annotated[str, _option(help="How the tool puts the images' extremes together: joint, "
-                                         "mean, 'batch-mean B' or 'ema C'.")]
 
 # %% ../nbs/89_score_command.ipynb #ecb551c3
-def score(table: StatsArg, sets: SetArg, target: TargetFile = None, rule: RuleOption = 'joint',
-          model: Annotated[Optional[str], _option(help='The network, for images that are not in '
-                                                       'the table.')] = None,
-          weights: Weights = None,
-          val: Annotated[Optional[str], _option(help='Validation set: images that the set shares '
-                                                     'with it are named.')] = None,
-          pool: Annotated[Optional[str], _option(help="The table's pool, for thumbnails.")] = None,
-          html: Annotated[Optional[str], _option(metavar='FILE', help=
-              'Write the page as one HTML file, too; with several sets a number is added.')] = None,
-          seed: Seed = 0, device: Device = 'auto'):
+@dataclass(frozen=True)
+class _ScoreNetwork:
+    "The network, where images are not in the table."
+    model: Annotated[Optional[str], _option(
+        help='The network, for images that are not in the table.')] = None
+    weights: Weights = None
+    device: Device = 'auto'
+
+@dataclass(frozen=True)
+class _ScoreFiles:
+    "What is read and written beside the sets."
+    val: Annotated[Optional[str], _option(
+        help='Validation set: images that the set shares with it are named.')] = None
+    pool: Annotated[Optional[str], _option(help="The table's pool, for thumbnails.")] = None
+    html: Annotated[Optional[str], _option(metavar='FILE', help=
+        'Write the page as one HTML file, too; with several sets a number is added.')] = None
+
+@_grouped('target rule model weights val pool html seed device')
+def score(table: StatsArg, sets: _SetArg, network: _ScoreNetwork, beside: _ScoreFiles,
+          target: _TargetFile = None, rule: Rule = 'joint', seed: Seed = 0):
     "Judge calibration sets before anything is quantized: no labels, no forward pass."
     from selectq.image_sets import read_set
+    from selectq.opening import _network
     from selectq.scoring import ScoreSettings, score_set, table_target
     from selectq.table import load_table
     settings, stats = ScoreSettings(rule, seed=seed), load_table(table)
@@ -167,21 +177,18 @@ def score(table: StatsArg, sets: SetArg, target: TargetFile = None, rule: RuleOp
     else:
         from selectq.targets import load_target
         wanted = load_target(target, stats)
-    net = None if model is None else _load(model, weights, device)
+    net = None if network.model is None else _network(**vars(network))
     images = [read_set(s, stats, net) for s in sets]
-    shared = _digests(val)
+    shared = _digests(beside.val)
     found = [score_set(i, stats, wanted, settings, shared) for i in images]
     _print_scores(found, target)
-    for k, s in enumerate(found if html else ()):
-        path = Path(html) if len(found) == 1 else Path(html).with_stem(f'{Path(html).stem}-{k + 1}')
-        score_page(s, path, _open(pool))
+    for k, s in enumerate(found if beside.html else ()):
+        path = Path(beside.html)
+        if len(found) > 1: path = path.with_stem(f'{path.stem}-{k + 1}')
+        score_page(s, path, _open(beside.pool))
         print(f'{path}: the page with figures')
 
 # %% ../nbs/89_score_command.ipynb #ba2b44a1
-def _load(model, weights, device):
-    from selectq.cli import _network
-    return _network(model, weights, device)
-
 def _open(source, part='train'):
     from selectq.data import open_pool
     return None if source is None else open_pool(source, part)

@@ -514,6 +514,17 @@ def test_notices(capsys):
     assert capsys.readouterr().err == "selectq: images of 64 x 64 are enlarged; pass --allow-leak\n"
 
 
+def test_from_python(world, here):
+    """A command is a function, too: the same options by name, and a wrong one is refused."""
+    from selectq.cli import select
+
+    assert call("select {table} -n 6 --update shift --out a.json", **vars(world))[0] == 0
+    select(str(world.table), n=6, update="shift", out="b.json")
+    assert (here / "a.json").read_bytes() == (here / "b.json").read_bytes()
+    with pytest.raises(TypeError, match="updat"):
+        select(str(world.table), updat="shift")
+
+
 def test_score_sites(world, here):
     """Sites that do not count in the score are quantized; selection and results say which did."""
     assert (

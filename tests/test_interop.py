@@ -229,14 +229,14 @@ def test_orders(digits):
         return np.abs((got - ends.mean(0)) / scale).mean()
 
     for rule in ("ema 0.95", "ema 0.5", "batch-mean 4"):
-        found = interop.order_for(ends, rule)
+        found = interop.sequence_for(ends, rule)
         assert sorted(found) == list(range(9)) and off(found, rule) <= off(np.arange(9), rule)
     given = ready("litert", table=table)
-    assert sorted(given.index) == sorted(chosen.index) and "closest to the mean" in given.order
-    assert "may be unlucky" in ready("litert").order
+    assert sorted(given.index) == sorted(chosen.index) and "closest to the mean" in given.sequence
+    assert "may be unlucky" in ready("litert").sequence
     matched = make_selection(table, rows, "match", dict(rule="ema 0.95"))
     kept = interop.calibration_set(matched, pool, net.preprocess, "litert", table=table)
-    assert np.array_equal(kept.index, matched.index) and "as matched" in kept.order
+    assert np.array_equal(kept.index, matched.index) and "as matched" in kept.sequence
 
 
 def test_a_set_of_another_pool_is_refused(digits):

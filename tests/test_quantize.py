@@ -1,6 +1,9 @@
 """`selectq quantize` as a user runs it: onnxruntime, OpenVINO, a metric, refusals."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -94,3 +97,22 @@ def test_pool_is_not_changed(small):
     """Nothing is written beside the images."""
     assert len(open_pool(small / "pool")) == 60
     assert {p.suffix for p in (small / "pool").rglob("*") if p.is_file()} == {".png"}
+
+
+def test_openvino_reports_nothing_to_anybody():
+    """Neither its import nor NNCF's sends an event, and the environment stays as it was."""
+    code = (
+        "import os, openvino_telemetry\n"
+        "from openvino_telemetry.backend.backend_ga4 import GA4Backend\n"
+        "sent = []\n"
+        "GA4Backend.send = lambda self, message: sent.append(message)\n"
+        "before = dict(os.environ)\n"
+        "from selectq.tools import need\n"
+        "need('nncf', 'openvino'), need('openvino')\n"
+        "import time; time.sleep(.2)\n"
+        "assert not sent, sent\n"
+        "assert os.environ.get('CI') == before.get('CI')\n"
+    )
+    env = {k: v for k, v in os.environ.items() if k not in ("CI", "NNCF_CI")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr

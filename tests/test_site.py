@@ -292,8 +292,12 @@ def test_names_of_two(monkeypatch):
     showdoc = pytest.importorskip("scripts.showdoc")
     monkeypatch.chdir(ROOT)
     for module in (cli, evaluation):
-        seen = types.FunctionType(module.evaluate.__code__, vars(module), "evaluate")
-        seen.__defaults__, seen.__kwdefaults__ = (None,) * 9, module.evaluate.__kwdefaults__
+        known = module.evaluate
+        seen = types.FunctionType(
+            known.__code__, vars(module), "evaluate", (None,) * 9, known.__closure__
+        )
+        seen.__kwdefaults__, seen.__qualname__ = known.__kwdefaults__, known.__qualname__
+        seen.__dict__.update(vars(known))  # of a command: its signature, and what it wraps
         seen.__module__ = "__main__"  # as on a page
         assert showdoc.exported(seen) is module.evaluate
     text = "[`evaluate`](https://x/y/cli.html#evaluate), [`stats`](https://x/y/cli.html#stats)"
@@ -403,6 +407,14 @@ def test_option_problems():
     assert found("#| code-fold: true\n1 + 1", {"data": {"text/plain": "2"}}) == []
     assert "no YAML" in found("#| fig-alt: Two lines: one rises.\nplot()", image)[0]
     assert "fig-alt" in found("plot()", image)[0]
+
+
+def test_long_signatures():
+    """A function with nine parameters is named; options in one object, or self, do not count."""
+    eight = ", ".join("abcdefgh")
+    assert check.long_signatures(f"def f({eight}): ...\nclass C:\n def g(self, {eight}): ...") == []
+    for nine in (f"{eight}, i", f"{eight}, *more", f"{eight}, **more", f"{eight}, *, i=0"):
+        assert check.long_signatures(f"def f({nine}): ...") == ["f has 9 parameters"]
 
 
 def test_longest_first(tmp_path):
