@@ -41,7 +41,8 @@ def write_generated(folder, images, sites, chunk=1024):
                 sites=table.sites, preprocess=dict(resize=256, crop=224), batch_size=32,
                 chunk=chunk, noise=dict(images=100, seed=0),
                 pool=dict(source='generated', fingerprint='', images=images))
-    meta |= dict(settings=_settings_hash(meta), complete=True, unreadable=[], images=images)
+    meta |= dict(settings=_settings_hash(meta), complete=True, unreadable=[], images=images,
+                 seconds=1., waiting=0., device='cpu', versions={})
     folder.mkdir(); write_json(folder / 'meta.json', meta)
     def part(path, c, rows, stats):
         batch = Batch(rows, [f'n{i // 1300:08d}/n{i // 1300:08d}_{i}.JPEG' for i in rows],

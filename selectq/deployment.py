@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DeploymentSettings', 'choose_set', 'target_ranges', 'make_integer_model', 'right_class', 'integer_runner',
-           'measure_model', 'paired_interval', 'range_table', 'loss_by_group', 'random_models', 'latency',
-           'other_images']
+           'measure_model', 'signal_to_noise', 'paired_interval', 'range_table', 'loss_by_group', 'random_models',
+           'latency', 'other_images']
 
 # %% ../nbs/84_deployment.ipynb #ae72b405
 import time
@@ -161,6 +161,23 @@ def measure_model(
     if not best: raise InputError(f'no image of {pool} could be read; give images')
     best = np.concatenate(best)
     return np.concatenate(values) if metric else None, None if (best < 0).any() else best
+
+# %% ../nbs/84_deployment.ipynb #4ef63c7a
+def signal_to_noise(
+    model: OnnxModel,
+    runs,  # the float model and the integer one, of `integer_runner`
+    pool,  # images to measure on
+) -> float:  # dB; infinite where both give the same
+    "How large the outputs are beside what quantization changed."
+    n, total, square, noise = 0, 0., 0., 0.
+    for b in load_batches(open_pool(pool), model.preprocess, None, model.batch or 32, arrays=True):
+        if not len(b): continue
+        y, z = (run(b.images)[0].astype(np.float64) for run in runs)
+        n, total, square = n + y.size, total + y.sum(), square + (y ** 2).sum()
+        noise += ((y - z) ** 2).sum()
+    if not n: raise InputError(f'no image of {pool} could be read; give images')
+    if noise == 0: return float('inf')
+    return float(10 * np.log10(max(square - total ** 2 / n, 1e-30) / noise))
 
 # %% ../nbs/84_deployment.ipynb #80f871d4
 def paired_interval(

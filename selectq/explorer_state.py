@@ -134,6 +134,7 @@ def picture_dict(picture: Picture, sites: list) -> dict:  # what JSON can hold
     d = asdict(picture)
     return {**d, 'site': sites[picture.site], 'other': sites[picture.other]}
 
+# %% ../nbs/91_explorer_state.ipynb #343f7692
 def read_picture(d: dict, sites: list) -> Picture:
     "The picture of a dict. Raises `InputError` if it is none, or of other sites."
     def choice(v):
@@ -361,6 +362,7 @@ def manifest(
     s, picture = state.selection(side), picture_dict(state.picture, state.table.sites)
     return replace(s, source={**s.source, 'explorer': picture})
 
+# %% ../nbs/91_explorer_state.ipynb #bc95da1b
 def load_picture(
     path,  # selection.json of the explorer
     table: StatisticsTable,

@@ -30,11 +30,13 @@ def prepare_onnx(
 ) -> Path:
     "Shapes inferred, constants folded, as onnxruntime asks for before it quantizes."
     need('onnxruntime', 'onnx', 'sympy')
-    need('sympy')
     from onnxruntime.quantization.shape_inference import quant_pre_process
-    out = Path(out)
+    from selectq.onnx_models import working_in
+    source, out = Path(path).resolve(), Path(out)
     try:
-        with quiet(), written_aside(out) as aside: quant_pre_process(str(path), str(aside))
+        with (quiet(), written_aside(out.resolve()) as aside,
+              tempfile.TemporaryDirectory() as folder, working_in(folder)):
+            quant_pre_process(str(source), str(aside))
     except Exception as e:
         if isinstance(e, OSError): raise
         reason = (str(e) or type(e).__name__).splitlines()[0][:100]
@@ -99,8 +101,13 @@ def write_cache(
     path,  # JSON file to write
 ):
     "Ranges as onnxruntime's calibration cache: `calibration_cache_path` of `quantize_static`."
-    need('onnxruntime')
-    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData, save_tensors_data
+    found = need('onnxruntime').__version__
+    try:
+        from onnxruntime.quantization.calibrate import (CalibrationMethod, TensorsData,
+                                                        save_tensors_data)
+    except ImportError:
+        raise InputError(f'onnxruntime {found} takes no ranges; install 1.27 or later (Python 3.11 '
+                         'or later), or let it measure a set') from None
     data = {k: tuple(np.array(v, np.float32) for v in ab) for k, ab in ranges.items()}
     save_tensors_data(TensorsData(CalibrationMethod.MinMax, data), Path(path))
 
@@ -125,12 +132,14 @@ def quantize_onnxruntime(
     a, w = _types(s)
     extra = dict(s.options)
     with quiet(), tempfile.TemporaryDirectory() as folder, written_aside(out) as aside:
-        cache = None if ranges is None else Path(folder) / 'ranges.json'
-        if cache: write_cache({k: (-1, 1) for k in _floats(model)} | ranges, cache)
+        given = {}
+        if ranges is not None:
+            given = dict(calibration_cache_path=Path(folder) / 'ranges.json')
+            write_cache({k: (-1, 1) for k in _floats(model)} | ranges, *given.values())
         quantize_static(
-            str(model), str(aside), reader, calibration_cache_path=cache, activation_type=a,
-            weight_type=w, per_channel=s.per_channel, quant_format=QuantFormat.QDQ,
-            calibrate_method=CalibrationMethod[s.method], extra_options=extra,
+            str(model), str(aside), reader, activation_type=a, weight_type=w,
+            per_channel=s.per_channel, quant_format=QuantFormat.QDQ,
+            calibrate_method=CalibrationMethod[s.method], extra_options=extra, **given,
         )
         lost = [] if ranges is None else [k for k in onnx_ranges(aside) if k not in ranges]
         if lost:

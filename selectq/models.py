@@ -169,18 +169,35 @@ def _mobilenetv2_cifar10():
     net.features.final_pool = nn.AdaptiveAvgPool2d(1)  # 192 x 4 x 4 -> 192 x 1 x 1
     return net
 
+# %% ../nbs/10_models.ipynb #11f34286
+class _Upscaler(nn.Module):
+    "Twice the size: (B, 3, H, W) in 0..1 to (B, 3, 2 H, 2 W)."
+    def __init__(self, width=16, blocks=4):
+        super().__init__()
+        conv = lambda a, b: nn.Conv2d(a, b, 3, padding=1)
+        self.head = conv(3, width)
+        self.blocks = nn.ModuleList(nn.Sequential(conv(width, width), nn.ReLU(), conv(width, width))
+                                    for _ in range(blocks))
+        self.tail = nn.Sequential(conv(width, 12), nn.PixelShuffle(2))  # 12 H W -> 3 2H 2W
+    def forward(self, x):
+        h = self.head(x)
+        for block in self.blocks: h = h + block(h)
+        return self.tail(h) + nn.functional.interpolate(x, scale_factor=2, mode='nearest')
+
 # %% ../nbs/10_models.ipynb #ac719c12
-_BUILT_HERE = {'digits': _resnet8, 'mobilenetv2_cifar10': _mobilenetv2_cifar10}
+_BUILT_HERE = {'digits': _resnet8, 'mobilenetv2_cifar10': _mobilenetv2_cifar10,
+               'upscale': _Upscaler}
+_PREPROCESS = {'digits': DIGITS_PREPROCESS, 'upscale': Preprocess(64, 64, (0.,) * 3, (1.,) * 3)}
+_WEIGHTS = {'digits': 'digits_resnet8.safetensors', 'upscale': 'upscale.safetensors'}
 
 # %% ../nbs/10_models.ipynb #ea44b97d
 def build_network(
-    name: str,  # a pytorchcv name, a name of the paper, `digits` or `mobilenetv2_cifar10`
+    name: str,  # a pytorchcv name, a name of the paper, `digits`, `upscale`, `mobilenetv2_cifar10`
 ) -> Network:  # random weights
     "Build a network without its weights. Raises `InputError` for an unknown name, with near ones."
     if name in _BUILT_HERE:
         module = _BUILT_HERE[name]()
-        known = DIGITS_PREPROCESS if name == 'digits' else default_preprocess(module)
-        return Network(name, module, known)
+        return Network(name, module, _PREPROCESS.get(name) or default_preprocess(module))
     from pytorchcv.model_provider import _models
     known = PAPER_NAMES.get(name, name)
     if known not in _models:
@@ -192,9 +209,8 @@ def build_network(
 
 # %% ../nbs/10_models.ipynb #3f4c374a
 def _weights_file(name):
-    "Path of the published weights: in the package for digits, else pytorchcv's download."
-    if name == 'digits':
-        return Path(str(files('selectq') / 'weights' / 'digits_resnet8.safetensors'))
+    "Path of the published weights: in the package for digits and upscale, else a download."
+    if name in _WEIGHTS: return Path(str(files('selectq') / 'weights' / _WEIGHTS[name]))
     from pytorchcv.models.model_store import get_model_file
     try: return Path(get_model_file(name))
     except Exception as e:
@@ -204,7 +220,7 @@ def _weights_file(name):
 
 # %% ../nbs/10_models.ipynb #726d8d66
 def load_network(
-    name: str,  # a pytorchcv name, a name of the paper, or `digits`
+    name: str,  # a pytorchcv name, a name of the paper, `digits` or `upscale`
     weights=None,  # your own weights file; the published ones by default
 ) -> Network:
     "A network with weights, in eval mode."

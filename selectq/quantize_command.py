@@ -33,13 +33,16 @@ def _metric(text):
 def _worth(report):
     "Lines about what the integer model is worth."
     r = report
-    if r['float'] is None: return [f'agreement with the float model on {r["images"]} images of '
-                                   f'the pool: {r["agreement"]:.1%}']
+    if r['float'] is None:
+        name, value = (('agreement with', f'{r["agreement"]:.1%}') if r['noise_db'] is None else
+                       ('signal over difference from', f'{r["noise_db"]:.1f} dB'))
+        return [f'{name} the float model on {r["images"]} images of the pool: {value}']
     d, low, high = r['difference']
     lines = [f'{r["metric"]} on {r["images"]} images: float {r["float"]:.4g}, integer '
              f'{r["integer"]:.4g}',
              f'difference {d:+.4f} (95 % interval {low:+.4f} to {high:+.4f}, paired)']
-    if r['agreement'] is not None: lines.append(f'same best class on {r["agreement"]:.1%}')
+    lines.append(f'same best class on {r["agreement"]:.1%}' if r['noise_db'] is None else
+                 f'signal over difference from the float model: {r["noise_db"]:.1f} dB')
     if r['random']:
         said = ', '.join(f'{v:.4g}' for v in r['random'])
         lines.append(f'{len(r["random"])} random sets of {r["n"]} images: {said}')
@@ -93,14 +96,16 @@ def _chosen(model, images, out, s):
 
 # %% ../nbs/89_quantize_command.ipynb #01eaf7fb
 def _compared(model, path, images, val, selection, metric):
-    "Values of both models, agreement and the number of images."
-    from selectq.deployment import integer_runner, measure_model, other_images, right_class
+    "Values of both models, agreement (with classes) or dB (without), the number of images."
+    from selectq.deployment import (integer_runner, measure_model, other_images, right_class,
+                                    signal_to_noise)
     runs = [integer_runner(model), integer_runner(model, path)]
     on = other_images(images, selection) if val is None else val
     metric = None if val is None else metric or right_class
     (a, best), (b, other) = (measure_model(model, run, on, metric) for run in runs)
-    same = None if best is None else float((best == other).mean())
-    return runs, a, b, same, len(on)
+    if best is None: same, noise_db = None, min(signal_to_noise(model, runs, on), 300.)
+    else: same, noise_db = float((best == other).mean()), None
+    return runs, a, b, dict(images=len(on), agreement=same, noise_db=noise_db)
 
 # %% ../nbs/89_quantize_command.ipynb #1897abb1
 def _facts_of(model, path, file, s, val):
@@ -167,13 +172,13 @@ def quantize(
     table, target, selection = _chosen(float_model, images, folder, s)
     path = make_integer_model(float_model, images, selection, target,
                               folder / f'{float_model.name}_int8{_SUFFIX[s.tool]}', s, table)
-    runs, a, b, same, count = _compared(float_model, path, images, labelled, selection, function)
+    runs, a, b, close = _compared(float_model, path, images, labelled, selection, function)
     wide = range_table(float_model, path, target, s.tool)
     groups = loss_by_group(float_model, images, selection, labelled, s, function or right_class,
                            table) if on.diagnose else None
     worth = labelled is not None
     report = _facts_of(float_model, path, model, s, labelled) | dict(
-        images=count, agreement=same, metric=on.metric or 'top-1', ms=latency(float_model, runs),
+        **close, metric=on.metric or 'top-1', ms=latency(float_model, runs),
         pits=pits(s.tool, len(selection), s.rule), float=float(a.mean()) if worth else None,
         integer=float(b.mean()) if worth else None,
         difference=[float(v) for v in paired_interval(b, a)] if worth else None,

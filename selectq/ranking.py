@@ -101,6 +101,14 @@ def check_n(
         raise InputError(f'n={n} but the pool holds {len(pool)} images; lower n or add images')
     return int(n)
 
+# %% ../nbs/60_ranking.ipynb #caf24779
+def _texts(column, rows):
+    "Texts of an Arrow column at int64 rows; rows as a numpy array would load pandas."
+    import pyarrow as pa
+    rows = np.ascontiguousarray(rows, np.int64)
+    at = pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows)])
+    return column.take(at).to_pylist()
+
 # %% ../nbs/60_ranking.ipynb #ba785c5a
 def make_selection(
     table: StatisticsTable,  # that the rows belong to
@@ -116,8 +124,8 @@ def make_selection(
     source = dict(table=table.hash, versions=versions(),
                   **{k: m[k] for k in ('weights', 'network', 'kind', 'pool')})
     return Selection(
-        strategy, table.index[rows], table.names.take(rows).to_pylist(),
-        table.digests.take(rows).to_pylist(), None if scores is None else scores[rows],
+        strategy, table.index[rows], *(_texts(c, rows) for c in (table.names, table.digests)),
+        None if scores is None else scores[rows],
         dict(settings or {}), operator.index(seed), source,
         None if wins is None else dict(zip(table.sites, wins.tolist())))
 

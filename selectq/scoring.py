@@ -169,6 +169,7 @@ def size_costs(
     return pd.DataFrame([dict(n=n, random=np.mean(c), worst=max(c), match=matched[n])
                          for n, c in random.items()])
 
+# %% ../nbs/84_scoring.ipynb #0c380f31
 def enough(
     n,  # sizes
     costs,  # what sets of these sizes cost
