@@ -25,7 +25,7 @@ TIMEOUT = 120
 
 # --- pools
 
-def write_images(folder, n, side=256, seed=0):
+def write_images(folder, n, side=128, seed=0):
     "n PNGs of 8 x 8 coloured squares."
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
