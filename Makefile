@@ -12,7 +12,7 @@ OWNER ?=
 REPO ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test export clean-notebooks readme notebooks pages address docs inventory
+.PHONY: help venv demo test test-lowest export clean-notebooks readme notebooks pages address docs inventory
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,17 @@ demo: $(VENV)/.run ## run the demonstration
 
 test: $(VENV)/.dev ## run every check, then the tests
 	@$(BIN)/python scripts/check.py
+
+# Not a part of `make test`: PyTorch of those days comes with gigabytes of CUDA. pip cannot resolve to
+# the lowest versions, so uv does. Two pages of onnxruntime need 1.27, which Python 3.10 has not.
+LOWEST := .venv-lowest
+test-lowest: ## pytest and three notebooks under the lowest allowed versions, in .venv-lowest
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[dev]'
+	$(LOWEST)/bin/python -m pytest -q tests
+	for nb in 20_quantizer 60_ranking quickstart; do \
+		$(LOWEST)/bin/nbdev_test --path nbs/$$nb.ipynb || exit 1; done
 
 export: $(VENV)/.dev ## write selectq/*.py and nbs/nbdev.yml
 	@$(BIN)/nbdev_export

@@ -218,7 +218,7 @@ def run(args):
                                  psnr=values.mean(), se=se, images=len(values)))
                 print(*rows[-1].values(), flush=True)
             pairs += beside_random(kept, tool)
-    v = versions(('onnxruntime',))
+    v = versions(('torch', 'onnxruntime'))
     about = dict(weights=case.net.hash[:12], pool=len(case.pool), hardware=hardware(),
                  selectq=v['selectq'], torch=v['torch'].split('+')[0],
                  onnxruntime=v['onnxruntime'])

@@ -41,10 +41,10 @@ def with_palette(png):
     return min(png, base64.b64encode(small.getvalue()).decode(), key=len)
 
 
-def run(path):
+def run(path, anyway=False):
     """Run one notebook from its folder and write its outputs; `#| eval: false` keeps them."""
     nb = nbformat.read(path, as_version=4)
-    if nb.cells and NO_EXEC.search(nb.cells[0].source):
+    if nb.cells and NO_EXEC.search(nb.cells[0].source) and not anyway:
         return print("skipped (skip_exec)")
     for cell in nb.cells:
         cell.metadata["tags"] = [SKIP] if NO_EVAL.search(cell.source) else []
@@ -74,7 +74,13 @@ def run(path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to run; none means all")
-    paths = [p.resolve() for p in parser.parse_args().notebooks] or all_notebooks()
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="run pages that say skip_exec, too: their tools must be installed here",
+    )
+    args = parser.parse_args()
+    paths = [p.resolve() for p in args.notebooks] or all_notebooks()
     os.environ["PYTHONHASHSEED"] = "0"
     os.environ.setdefault(
         "OMP_WAIT_POLICY", "passive"
@@ -88,7 +94,7 @@ def main():
         start = time.time()
         print(f"{path.relative_to(ROOT)} ", end="", flush=True)
         try:
-            run(path)
+            run(path, args.anyway)
         except CellExecutionError as error:
             sys.exit(f"failed; the file is as it was\n{error}")
         print(f"{time.time() - start:.1f} s", flush=True)

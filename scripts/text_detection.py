@@ -3,6 +3,7 @@
     pip install --no-deps rapidocr-onnxruntime    # Apache-2.0; only its model file is read
     python scripts/text_detection.py images FOLDER    # and the model in opset 17
     python scripts/text_detection.py run [--model FILE.onnx] [--seeds 4] [--out results]
+    python scripts/text_detection.py picture          # of the page
 
 `images` draws words on photographs: FOLDER/pool, FOLDER/val, FOLDER/boxes.json and
 FOLDER/detector.onnx. `run` writes results/text_detection.csv and results/text_detection_pairs.csv
@@ -11,6 +12,7 @@ in about five minutes on one core. This file is a metric as well: in FOLDER,
 """
 import argparse
 import importlib.util
+import io
 import json
 import tempfile
 from pathlib import Path
@@ -19,7 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from selectq.batches import load_batches
-from selectq.data import open_pool
+from selectq.data import PartPool, open_pool
 from selectq.deployment import DeploymentSettings, integer_runner, make_integer_model
 from selectq.images import Preprocess
 from selectq.matching import match
@@ -192,7 +194,7 @@ def run(args):
             rows.append(dict(model=path.stem, tool='onnxruntime', **facts, f1=values.mean(),
                              se=values.std(ddof=1) / len(values) ** .5, images=len(values)))
             print(rows[-1], flush=True)
-    v = versions(('onnxruntime',))
+    v = versions(('torch', 'onnxruntime'))
     about = dict(hardware=hardware(), selectq=v['selectq'], onnxruntime=v['onnxruntime'])
     args.out.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows).assign(**about).round(4)
@@ -208,10 +210,35 @@ def images(args):
     if path := args.model or model_file(): newer(path, folder / 'detector.onnx')
 
 
+def picture(args):
+    "nbs/images/text_detection.png: an image of the validation set with the boxes found, its map."
+    import matplotlib.pyplot as plt
+    from selectq.plots import look
+    path = args.model or model_file()
+    with tempfile.TemporaryDirectory() as folder, look():
+        images(args := argparse.Namespace(folder=Path(folder), model=path))
+        model, val = load_onnx(args.folder / 'detector.onnx', LOOK), open_pool(args.folder / 'val')
+        small = PartPool(val, [1, 10])
+        found, _ = maps(model, integer_runner(model, threads=1), small)
+        fig, axs = plt.subplots(2, 2, figsize=(4, 4), layout='constrained')
+        for k, row in enumerate(axs):
+            row[0].imshow(small.image(k))
+            row[1].imshow(found[k], cmap='gray', vmin=0, vmax=1)
+            for l, t, r, b in found_boxes(found[k]):
+                row[0].add_patch(plt.Rectangle((l, t), r - l, b - t, fill=False, ec='#D55E00'))
+            for ax in row: ax.set(xticks=[], yticks=[])
+        axs[0, 0].set_title('image, boxes found')
+        axs[0, 1].set_title('what the model gives')
+        out = io.BytesIO()
+        fig.savefig(out, format='png', dpi=120)
+    small = Image.open(out).convert('RGB').quantize(128, dither=Image.Dither.NONE)
+    small.save(ROOT / 'nbs' / 'images' / 'text_detection.png', optimize=True)
+
+
 def parsed(words=None):
     "The command line."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('what', choices=('images', 'run'))
+    parser.add_argument('what', choices=('images', 'run', 'picture'))
     parser.add_argument('folder', type=Path, nargs='?', help='of images')
     parser.add_argument('--model', type=Path, help='that of the installed package')
     parser.add_argument('--seeds', type=int, default=4, help='random sets of each size')
@@ -221,5 +248,4 @@ def parsed(words=None):
 
 if __name__ == '__main__':
     args = parsed()
-    if args.what == 'run': run(args)
-    else: images(args)
+    dict(run=run, images=images, picture=picture)[args.what](args)

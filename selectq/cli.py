@@ -28,7 +28,7 @@ from .options import Shuffle, Sites, StatsArg, StatsOption, Strategies, TBatch, 
 from .options import ValArg, Workers, _NetworkOptions, _QuantizationOptions
 from .options import _SelectQOptions, _Spread, _WorkOptions, _argument, _grouped
 from .options import _in_options, _names, _notices, _option
-from .printing import check_format, printed
+from .printing import check_format, printed, tabulated
 from .quantize_command import quantize
 from .report import _Plan, _facts, _refuse, _run, _say_float, _show, _write_results
 from .score_command import score
@@ -139,10 +139,13 @@ def stats(model: ModelArg, pool: PoolArg,
 # %% ../nbs/90_cli.ipynb #79878a5a
 @app.command()
 def info(table: StatsArg,
-         extreme: Annotated[int, _option(min=0, help='Extreme images to name.')] = 10):
+         extreme: Annotated[int, _option(min=0, help='Extreme images to name.')] = 10,
+         form: Form = 'text'):
     "One page about a statistics table: images, ranges, extremes, provenance."
-    from selectq.info import table_info
-    print(table_info(table, extreme))
+    from selectq.info import site_ranges, table_info
+    if check_format(form) == 'text': return print(table_info(table, extreme))
+    from selectq.table import load_table
+    print(tabulated(site_ranges(load_table(table)), form))
 
 app.command('export-onnx')(export_onnx_command)
 

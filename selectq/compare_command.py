@@ -6,13 +6,15 @@
 __all__ = ['compare']
 
 # %% ../nbs/89_compare_command.ipynb #99b1f706
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, List, Optional
 
-from .options import Bits, ModelArg, PoolArg, Sites, Strategies, ValArg
+from .options import Bits, Form, ModelArg, PoolArg, Sites, Strategies, ValArg
 from .options import _NetworkOptions, _QuantizationOptions, _WorkOptions, _grouped
 from .options import _names, _option
+from .printing import check_format, tabulated
 
 # %% ../nbs/89_compare_command.ipynb #301fa59a
 _Numbers = Annotated[List[int], _option('-n', '--number', metavar='N...', help=
@@ -36,10 +38,11 @@ class _SetOptions:
     steps: Annotated[Optional[int], _option(
         help='Steps of craft, zeroq and dsg. Default: their usual ones.')] = None
     sites: Sites = 'activation'
+    form: Form = 'text'
 
 @_grouped('strategies bits n seeds ranges percentile out steps fold_batchnorm correct_bias '
           'edge_bits inputs weights sites classes batch_size workers device allow_unreadable '
-          'allow_leak')
+          'allow_leak form')
 def compare(
     model: ModelArg, pool: PoolArg, val: ValArg, sets: _SetOptions, how: _QuantizationOptions,
     network: _NetworkOptions, work: _WorkOptions,
@@ -54,6 +57,7 @@ def compare(
                       tuple(how.ranges), sets.seeds, sets.seeds, check_site_kind(sets.sites),
                       steps=sets.steps)
     settings = how.settings()
+    check_format(sets.form)
     images, labelled = _pool(pool, 'train', network.classes), _pool(val, 'val', network.classes)
     net = _network(model, network.weights, network.device, fold=how.fold_batchnorm)
     check_comparison(net, images, what)
@@ -62,6 +66,7 @@ def compare(
     results = compare_and_report(
         net, images, labelled, what, Path(out), percentile=how.percentile, settings=settings,
         **work.reading())
-    print(accuracy_table(results).to_string(index=False, na_rep=''))
+    print(tabulated(accuracy_table(results), sets.form))
     print(f'\n{out}: index.html, results.csv ({len(results)} results), differences.csv, costs.csv; '
-          'run the same command again to go on or to extend it')
+          'run the same command again to go on or to extend it',
+          file=sys.stdout if sets.form == 'text' else sys.stderr)

@@ -86,7 +86,7 @@ def table_info(
     p, size = m['preprocess'], sum(f.stat().st_size for f in folder.iterdir()) / 1e6
     draft = ', fast decode' if p.get('draft') else ''
     waiting = m['waiting'] / max(m['seconds'], 1e-9)
-    show = lambda df: df.to_string(index=False, float_format='%.3g')
+    show = lambda df: df.to_string(index=False, float_format='%.3g', line_width=80)
     return '\n'.join([
         f'network     {m["network"]}, weights {m["weights"][:16]}',
         f'pool        {m["pool"]["source"]}, fingerprint {str(m["pool"]["fingerprint"])[:16]}',

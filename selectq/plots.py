@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INK', 'WIDTH', 'LOOK', 'READING_NAMES', 'COLOURS', 'MARKERS', 'look', 'new_axes', 'panels', 'legend_below',
-           'selection_names', 'mark', 'bits_name', 'need_columns', 'need_one', 'quantized', 'plot_comparison',
+           'selection_names', 'mark', 'bits_name', 'need_columns', 'need_one', 'quantized_rows', 'plot_comparison',
            'plot_knob', 'draw_heat', 'plot_grid', 'positions', 'plot_images', 'plot_beside_paper']
 
 # %% ../nbs/85_plots.ipynb #aa2d3c83
@@ -143,7 +143,7 @@ def need_one(
             raise InputError(f'rows of {c} {two} are mixed; give rows of one')
 
 # %% ../nbs/85_plots.ipynb #016e367d
-def quantized(
+def quantized_rows(
     results: pd.DataFrame,  # of `evaluate` or `run_study`
     *columns: str,  # needed beside the accuracies
 ) -> pd.DataFrame:  # the quantized rows, their `selection` named
@@ -206,7 +206,7 @@ def plot_comparison(
     axs=None,  # one Axes per network and bit width; new ones when None
 ) -> np.ndarray:  # of Axes
     "Does a selection beat random? Random sets are dots, SelectQ is a mark; a panel per bit width."
-    part = quantized(results, 'update', 'order')
+    part = quantized_rows(results, 'update', 'order')
     cases, names = list(_cases(part)), list(part.selection.unique())
     known = [m for n in COLOURS for m in (n, f'SelectQ, {n}')]  # random first
     names = sorted(names, key=lambda n: known.index(n) if n in known else len(known))
@@ -309,7 +309,7 @@ def plot_knob(
     log: bool = False,  # logarithmic axis (linear near 0, if 0 is among the values)
 ) -> np.ndarray:  # of Axes
     "What does one knob do? Top-1 against it: mean and spread over seeds, random beside it."
-    part = quantized(results, 'update', 'order', knob)
+    part = quantized_rows(results, 'update', 'order', knob)
     cases, (places, words) = list(_cases(part)), _places(part.loc[_filled(part[knob]), knob], log)
     if not places:
         raise InputError(f'column {knob!r} is empty; give results in which it varies')
@@ -358,7 +358,7 @@ def plot_grid(
     ax=None,  # a new one when None
 ) -> plt.Axes:
     "Which combination works? Mean top-1 in every cell, by number and by colour."
-    part = quantized(results, rows, columns)
+    part = quantized_rows(results, rows, columns)
     need_one(part, *(c for c in (*_SAME, 'w_bits', 'a_bits') if c not in (rows, columns)))
     g = part.groupby([rows, columns], sort=False).top1
     across = dict(index=part[rows].unique(), columns=part[columns].unique())

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 from .onnx_command import _InputOptions, is_onnx, open_onnx
-from .options import Classes, PoolArg, Seed, _argument, _grouped, _option
+from .options import Classes, Form, PoolArg, Seed, _argument, _grouped, _option
+from .printing import check_format, tabulated
 from .report import _refuse
 
 # %% ../nbs/89_quantize_command.ipynb #b4469789
@@ -65,6 +66,17 @@ def _report_text(report, ranges, groups):
         lines += ['', 'one group of tensors in 8 bits, the rest float: difference, interval',
                   groups.to_string(index=False, float_format='%+.4f')]
     return '\n'.join(lines)
+
+# %% ../nbs/89_quantize_command.ipynb #4c9b5e39
+def _report_row(report):
+    "The report as one row of a table."
+    import pandas as pd
+    r = report
+    d = dict(zip(('difference', 'low', 'high'), r['difference'] or [None] * 3))
+    first = 'model tool rule strategy n ranges images metric float integer'
+    sizes = dict(zip(('float_bytes', 'integer_bytes'), r['bytes']))
+    return pd.DataFrame([{k: r[k] for k in first.split()} | d
+                         | {k: r[k] for k in ('agreement', 'noise_db')} | sizes])
 
 # %% ../nbs/89_quantize_command.ipynb #b7d8c66e
 def _report_page(report, ranges, groups, path):
@@ -143,10 +155,11 @@ class _ValOptions:
     diagnose: Annotated[bool, _option('--diagnose', help='Loss by groups of tensors '
                                                          '(onnxruntime, with --val).')] = False
     classes: Classes = None
+    form: Form = 'text'
 
 # %% ../nbs/89_quantize_command.ipynb #0a461b83
 @_grouped('out tool val n strategy ranges random metric diagnose resize crop mean std layout '
-          'classes seed')
+          'classes seed form')
 def quantize(
     model: Annotated[str, _argument('MODEL.onnx', 'A float ONNX model.')], pool: PoolArg,
     what: _SetOptions, on: _ValOptions, file: _InputOptions,
@@ -159,7 +172,7 @@ def quantize(
     from selectq.files import write_json
     from selectq.strategies import check_strategy
     from selectq.tools import need, pits
-    check_strategy(what.strategy)
+    check_strategy(what.strategy), check_format(on.form)
     s = DeploymentSettings(**vars(what))
     need(*(('nncf', 'openvino') if s.tool == 'openvino' else ('onnxruntime', 'onnx')))
     function = None if on.metric is None else _metric(on.metric)
@@ -179,12 +192,14 @@ def quantize(
     worth = labelled is not None
     report = _facts_of(float_model, path, model, s, labelled) | dict(
         **close, metric=on.metric or 'top-1', ms=latency(float_model, runs),
-        pits=pits(s.tool, len(selection), s.rule), float=float(a.mean()) if worth else None,
+        pits=pits(s.tool, len(selection), s.rule, strategy=s.strategy),
+        float=float(a.mean()) if worth else None,
         integer=float(b.mean()) if worth else None,
         difference=[float(v) for v in paired_interval(b, a)] if worth else None,
         random=random_models(float_model, images, table, labelled, s, function or right_class)
         if worth else [])
     write_json(folder / 'report.json', report)
     _report_page(report, wide, groups, folder / 'report.html')
+    if on.form != 'text': return print(tabulated(_report_row(report), on.form))
     print(_report_text(report, wide, groups))
     print(f'\n{path}\nthe integer model; report.json and report.html beside it')

@@ -6,11 +6,14 @@
 __all__ = ['score_text', 'plot_score', 'plot_sites', 'score_page', 'score']
 
 # %% ../nbs/89_score_command.ipynb #6cf3d49e
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, List, Optional
 
-from .options import Device, Rule, Seed, StatsArg, Weights, _argument, _grouped, _option
+from .options import Device, Form, Rule, Seed, StatsArg, Weights
+from .options import _argument, _grouped, _option
+from .printing import check_format, tabulated
 
 # %% ../nbs/89_score_command.ipynb #4e0192fc
 def _short(name, width):
@@ -32,7 +35,7 @@ def _site_lines(score, most=8):
 
 # %% ../nbs/89_score_command.ipynb #d0921b12
 def _image_lines(score, most=5):
-    "Images that should go, near duplicates, leaks, coverage."
+    "Images that should go, near duplicates, leaks, covering."
     s, names = score, score.images.names
     gain = s.cost - s.without
     order = [i for i in gain.argsort()[::-1][:most] if gain[i] > .01 * s.cost]
@@ -41,7 +44,7 @@ def _image_lines(score, most=5):
     pairs = [f'  {_short(names[i], 34)} and {_short(names[k], 34)}'
              for i, k in s.duplicates[:most]]
     lines += [f'near duplicates: {len(s.duplicates) or "none"}', *pairs]
-    near, usual = s.coverage
+    near, usual = s.covering
     lines.append(f'distance of the pool to the nearest image: {near:.2f} (random sets '
                  f'{usual:.2f})')
     if s.shared:
@@ -163,8 +166,9 @@ class _ScoreFiles:
     pool: Annotated[Optional[str], _option(help="The table's pool, for thumbnails.")] = None
     html: Annotated[Optional[str], _option(metavar='FILE', help=
         'Write the page as one HTML file, too; with several sets a number is added.')] = None
+    form: Form = 'text'
 
-@_grouped('target rule model weights val pool html seed device')
+@_grouped('target rule model weights val pool html seed device form')
 def score(table: StatsArg, sets: _SetArg, network: _ScoreNetwork, beside: _ScoreFiles,
           target: _TargetFile = None, rule: Rule = 'joint', seed: Seed = 0):
     "Judge calibration sets before anything is quantized: no labels, no forward pass."
@@ -172,6 +176,7 @@ def score(table: StatsArg, sets: _SetArg, network: _ScoreNetwork, beside: _Score
     from selectq.opening import _network
     from selectq.scoring import ScoreSettings, score_set, table_target
     from selectq.table import load_table
+    check_format(beside.form)
     settings, stats = ScoreSettings(rule, seed=seed), load_table(table)
     if target is None: wanted = table_target(stats)
     else:
@@ -181,12 +186,14 @@ def score(table: StatsArg, sets: _SetArg, network: _ScoreNetwork, beside: _Score
     images = [read_set(s, stats, net) for s in sets]
     shared = _digests(beside.val)
     found = [score_set(i, stats, wanted, settings, shared) for i in images]
-    _print_scores(found, target)
+    if beside.form == 'text': _print_scores(found, target)
+    else: print(tabulated(_score_table(found), beside.form))
     for k, s in enumerate(found if beside.html else ()):
         path = Path(beside.html)
         if len(found) > 1: path = path.with_stem(f'{path.stem}-{k + 1}')
         score_page(s, path, _open(beside.pool))
-        print(f'{path}: the page with figures')
+        print(f'{path}: the page with figures',
+              file=sys.stdout if beside.form == 'text' else sys.stderr)
 
 # %% ../nbs/89_score_command.ipynb #ba2b44a1
 def _open(source, part='train'):
@@ -198,6 +205,13 @@ def _digests(val):
     from selectq.images import image_digest
     images = _open(val, 'val')
     return () if images is None else [image_digest(images.content(i)) for i in range(len(images))]
+
+def _score_table(found):
+    "One row for each set."
+    import pandas as pd
+    return pd.DataFrame([dict(set=s.images.name, images=len(s.images), predicted_error=s.cost,
+                              target_error=s.target_cost, random_mean=s.random.mean(),
+                              better_than=s.better_than) for s in found])
 
 def _print_scores(found, target):
     "The pages, and a table beside each other where there are several."

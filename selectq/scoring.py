@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['set_ends', 'site_costs', 'ScoreSettings', 'random_ends', 'site_scores', 'removal_costs', 'near_duplicates',
-           'coverage_distance', 'size_costs', 'enough', 'SetScore', 'score_set', 'verdict', 'table_target']
+           'covering_distance', 'size_costs', 'enough', 'SetScore', 'score_set', 'verdict', 'table_target']
 
 # %% ../nbs/84_scoring.ipynb #b7137c3e
 from dataclasses import dataclass
@@ -142,7 +142,7 @@ def _sample(table, seed, most=2000):
     return np.sort(_draw(table, min(len(table), most), 0, seed))
 
 # %% ../nbs/84_scoring.ipynb #b22060ca
-def coverage_distance(
+def covering_distance(
     stats: np.ndarray,  # (n, sites, 4) of a set
     table: StatisticsTable,
     seed: int = 0,  # of the sample of 2,000 images of the pool
@@ -192,7 +192,7 @@ class SetScore:
     sites: pd.DataFrame  # of `site_scores`
     without: np.ndarray  # (n,) of `removal_costs`
     duplicates: list  # of `near_duplicates`
-    coverage: tuple  # distance of the set, mean of random sets
+    covering: tuple  # distance of the set, mean of random sets
     sizes: pd.DataFrame  # of `size_costs`
     shared: list = ()  # names of images that are in the validation set, too
 
@@ -217,12 +217,12 @@ def score_set(
     cost = lambda e: site_costs(e, target, s.objective).sum()
     sites, known = site_scores(ends, usual, target, s.objective), set(val_digests)
     sets = [_draw(table, n, d, s.seed) for d in range(10)]
-    usually = np.mean([coverage_distance(table.stats[r], table, s.seed) for r in sets])
+    usually = np.mean([covering_distance(table.stats[r], table, s.seed) for r in sets])
     return SetScore(
         images, s, target, objective_tables(target, s.objective)[0], float(cost(ends)),
         float(sites['target error'].sum()),
         np.array([cost(e) for e in usual]), sites, removal_costs(images, target, s),
-        near_duplicates(images, table), (coverage_distance(images.stats, table, s.seed), usually),
+        near_duplicates(images, table), (covering_distance(images.stats, table, s.seed), usually),
         size_costs(table, target, s),
         [n for n, d in zip(images.names, images.digests) if d in known])
 

@@ -64,6 +64,7 @@ def pits(
     rule: str,  # of the tool as it is called
     options: dict = None,  # of the tool: extra_options, method, subset_size, precision
     ordered: bool = False,  # the order was chosen for the rule
+    strategy: str = '',  # that chose the images
 ) -> list:  # sentences
     "What will spoil a set in this tool, as it is called."
     o, found, kind = dict(options or {}), [], str(rule).split()[0]
@@ -71,6 +72,9 @@ def pits(
     if n == 1:
         say('a set of one image clips whatever that image does not reach, the last layer too; give'
             ' ten or more')
+    if strategy == 'selectq':
+        say('selectq narrows every range, that of the last layer too, which costs more at 8 bits'
+            ' than it gains; match does not clip the output')
     if find_tool(tool).name == 'openvino' and 1 < n < 10:
         say(f'NNCF gives every channel before a depthwise convolution a range of its own, from {n}'
             ' images; give ten or more')

@@ -1,6 +1,8 @@
 """What people install: the version, `python -m selectq`, completion, light commands, formats."""
+import ast
 import configparser
 import io
+import json
 import os
 import re
 import subprocess
@@ -69,3 +71,46 @@ def test_formats(world, here):
     assert rows.w_bits.tolist() == [32, 8, 4] and rows.a_bits.tolist() == [32, 8, 8]
     assert [line[0] for line in markdown.splitlines()] == ["|"] * (len(rows) + 2)
     one_line(call(f"{given} --format html", **vars(world)), "--format 'html'", "markdown")
+
+
+def test_formats_of_other_tables(world, here):
+    """`info` and `score` as CSV that pandas reads, and as Markdown; nothing else on stdout."""
+    for command, columns in (("info {table}", "site mean std"),
+                             ("score {table} {selection} {selection}", "set images")):
+        code, csv, _ = call(f"{command} --format csv", **vars(world))
+        rows = pd.read_csv(io.StringIO(csv))
+        assert code == 0 and len(rows) >= 2 and set(columns.split()) <= set(rows)
+        code, markdown, _ = call(f"{command} --format markdown", **vars(world))
+        assert [line[0] for line in markdown.splitlines()] == ["|"] * (len(rows) + 2)
+        one_line(call(f"{command} --format html", **vars(world)), "html", "markdown")
+
+
+def page_trees():
+    """Every page of the site with the syntax trees of its cells; the cell for Colab is left out."""
+    for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
+        if path.parent.name == "tests" or ".ipynb_checkpoints" in path.parts:
+            continue
+        cells = json.loads(path.read_bytes())["cells"]
+        texts = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+        for text in texts:
+            if "google.colab" not in text and not text.startswith("%%"):
+                lines = [l for l in text.splitlines() if not l.lstrip().startswith(("%", "!"))]
+                yield path.relative_to(ROOT), ast.parse("\n".join(lines))
+
+
+def test_pages_need_no_repository():
+    """No page imports a script or a test, or reads a file by its place in the repository."""
+    folders = {"scripts", "tests", "benchmarks"}
+    ours = folders | {p.stem for f in folders for p in (ROOT / f).glob("*.py")}
+    beyond = re.compile(r"^(\.\./|nbs/|scripts/|benchmarks/|tests/|results/)\S*$")
+    problems, seen = [], set()
+    for path, tree in page_trees():
+        seen.add(path)
+        for node in ast.walk(tree):
+            names = ([a.name for a in node.names] if isinstance(node, ast.Import) else
+                     [node.module] if isinstance(node, ast.ImportFrom) and not node.level else [])
+            problems += [(path, n) for n in names if n.split(".")[0] in ours - {"statistics"}]
+            text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if text and path.stem != "95_colab":  # which makes a repository of its own
+                problems += [(path, node.value)] * bool(beyond.match(node.value))
+    assert problems == [] and len(seen) > 80

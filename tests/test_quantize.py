@@ -1,11 +1,13 @@
 """`selectq quantize` as a user runs it: onnxruntime, OpenVINO, a metric, refusals."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import call, one_line, write_digits
 
@@ -55,6 +57,10 @@ def test_a_metric_of_the_user(small, tmp_path):
     more = f"--val '{small}/val' --metric '{small}/metric.py:margin'"
     report = quantize(small, more, tmp_path / "m")
     assert report["metric"].endswith("metric.py:margin") and report["float"] > 1
+    words = f"quantize '{small}/model.onnx' '{small}/pool' --out '{tmp_path}/m' -n 10 --random 1 "
+    code, text, _ = call(f"{words} {LOOK} {more} --format csv")
+    row = pd.read_csv(io.StringIO(text)).iloc[0]
+    assert code == 0 and np.isclose(row["float"], report["float"], rtol=1e-5)
 
 
 def test_the_set_is_that_of_the_manifest(small, tmp_path):

@@ -69,3 +69,21 @@ def test_sentences():
     errors = f"{fig2.se.min():.1f} to {fig2.se.max():.1f}"
     assert (f"top-1 on {10_000:,} CIFAR-10 images (standard error {errors}), fifty random sets "
             "and five traversals") in README
+
+
+def test_what_it_takes():
+    """Minutes of traversals, and the accuracies beside them."""
+    found = [[c.strip() for c in line.strip("|").split("|")] for line in README.splitlines()
+             if line.startswith("| 2 CPU cores |") and "make demo" not in line]
+    seconds = pd.read_csv(ROOT / "results/traversal_seconds.csv").set_index("network").seconds
+    clip = pd.read_csv(ROOT / "results/clipping.csv").query("n == 10 and rule != 'mean'")
+    for name, minutes, expect in ((c[1].split(", ")[-1], *c[2:]) for c in found[:2]):
+        assert minutes == f"{seconds[NAMES[name]] / 60:.1f}"
+        part = clip[clip.objective.isin(["influence", float("nan")])]
+        part = part[part.network == NAMES[name]]
+        match, random = (part[part.strategy == s].top1.mean() for s in ("match", "random"))
+        assert expect.split(": ")[1] == f"{match:.1f}, random {random:.1f}"
+    speed = pd.read_csv(ROOT / "results/benchmarks_statistics.csv").statistics_images_per_s[0]
+    minutes = f"{round(1_281_167 / speed / 60, -1):.0f}"
+    assert found[2][2] == f"{minutes}, from {speed:.0f} images a second"
+    assert len(found) == 3

@@ -1,0 +1,224 @@
+"""Make results/integer_models.csv and integer_pairs.csv: what sets are worth in integer models.
+
+    python scripts/integer_models.py run [--networks NAME...] [--tools onnxruntime openvino]
+    python scripts/integer_models.py write
+
+Each network is exported to ONNX, quantized by the tool itself with every set, and evaluated as the
+integer model that comes out. A run that was stopped goes on: answers are kept in the work folder.
+`--networks digits` is over in a minute.
+"""
+import argparse
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from clipping import LITE, LiteCase
+from experiments import MENET, ROOT, load_case
+
+from selectq.clustering import SelectQSettings
+from selectq.data import limit_pool
+from selectq.deployment import DeploymentSettings, integer_runner, make_integer_model
+from selectq.deployment import measure_model
+from selectq.evaluation import standard_error
+from selectq.integer import IntegerSettings, onnx_session
+from selectq.matching import match
+from selectq.onnx_export import export_onnx
+from selectq.onnx_models import load_onnx
+from selectq.onnx_statistics import collect_onnx
+from selectq.onnx_targets import make_onnx_target
+from selectq.ranking import select, select_random
+from selectq.table import hardware, versions
+from selectq.targets import TargetSettings, load_target, save_target
+from selectq.tools import default_rule
+
+MOBILE = 'mobilenetv2_cifar10'
+TOOLS = 'onnxruntime', 'nncf', 'openvino', 'ai-edge-quantizer', 'ai-edge-litert'
+IMAGES = {MENET: 500, LITE: 300, MOBILE: 2000, 'resnet20_cifar10': 2000, 'digits': 50}
+POOL = {MOBILE: 5000, 'resnet20_cifar10': 5000}  # images to choose from; all elsewhere
+FEW = MOBILE, 'resnet20_cifar10'  # at four bits as well
+DRAWS = {1: 10, 10: 5, 100: 20, 1000: 1}  # random sets of each size
+SIMULATED = 3  # draws of each size that are computed node by node as well
+SAMPLE = 256  # images behind a target
+UNLUCKY = 1, 6  # a single image that ruins MENet-128
+NOISE = 1e-5  # on normalised pixels: what a tie of rounding may turn on
+COLUMNS = ['network', 'tool', 'strategy', 'n', 'seed', 'ranges', 'w_bits', 'a_bits', 'top1', 'se',
+           'agreement', 'simulated', 'simulated_top1', 'again', 'images', 'model', 'table',
+           'hardware', 'versions']
+
+
+class Run:
+    "One network in one tool: sets in, answers of integer models out."
+    def __init__(self, name, tool, args):
+        self.name, self.tool, self.work = name, tool, args.work / name
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.case = case = (LiteCase if name == LITE else lambda *a: load_case(name, *a))(
+            args.data, args.tables, 'input')
+        self.path = self.work / f'{name}.onnx'
+        if not self.path.exists(): export_onnx(case.net, self.path)
+        self.model = load_onnx(self.path, case.net.preprocess)
+        self.pool = limit_pool(case.pool, POOL.get(name))
+        self.val = limit_pool(case.val, IMAGES[name])
+        self.table = collect_onnx(self.model, self.pool, tool, out=self.work / f'stats_{tool}')
+        self.file = self.work / f'{tool}.json'
+        self.rows = json.loads(self.file.read_text()) if self.file.exists() else {}
+        if 'float' not in self.rows:
+            right, best = measure_model(self.model, integer_runner(self.model), self.val)
+            self.keep('float', right, best, dict(strategy='float', w_bits=32, a_bits=32))
+
+    def target(self, estimator='mse', seed=0, sample=SAMPLE, bits=8):
+        "A target, made once."
+        more = (f'_{sample}' if sample != SAMPLE else '') + (f'_W{bits}' if bits != 8 else '')
+        path = self.work / f'{self.tool}_{estimator}_{seed}{more}.json'
+        if not path.exists():
+            settings = TargetSettings(seed=seed, sample=sample)
+            found = make_onnx_target(self.model, self.table, self.pool, estimator, bits, settings,
+                                     costs=estimator == 'mse' and sample == SAMPLE)
+            save_target(found, path)
+        return load_target(path, self.table)
+
+    def keep(self, key, right, best, more):
+        "A row with its answers."
+        right, best = np.asarray(right, bool), np.asarray(best)
+        goal = self.rows['float']['best'] if 'float' in self.rows else best
+        top1 = 100 * right.mean()
+        v = versions(TOOLS)
+        said = ' '.join(f'{k} {v[k]}' for k in ('selectq', *TOOLS) if k in v)
+        row = dict(network=self.name, tool=self.tool, n=0, seed=0, ranges='', w_bits=8, a_bits=8,
+                   top1=top1, se=standard_error(top1, len(right)), images=len(right),
+                   agreement=100 * (best == np.asarray(goal)).mean(), model=self.model.hash[:12],
+                   table=self.table.hash[:12], hardware=hardware(), versions=said)
+        self.rows[key] = dict(row=row | more, right=np.packbits(right).tobytes().hex(),
+                              best=best.tolist())
+        aside = self.file.with_suffix('.part')
+        aside.write_text(json.dumps(self.rows))
+        aside.replace(self.file)
+        print(self.name, self.tool, key, f'{top1:.1f}', flush=True)
+
+    def add(self, key, choose, ranges='set', integer=IntegerSettings(), simulate=False, **more):
+        "Quantize with a set or with a target's ranges, and evaluate, unless the row is there."
+        if key in self.rows: return
+        settings = DeploymentSettings(self.tool, ranges=ranges)
+        selection, target = choose()
+        out = self.work / f'.{self.tool}{".xml" if self.tool == "openvino" else ".onnx"}'
+        path = make_integer_model(self.model, self.pool, selection, target, out, settings,
+                                  self.table, integer)
+        right, best = measure_model(self.model, integer_runner(self.model, path), self.val)
+        if simulate and self.tool == 'onnxruntime':
+            more |= self.simulated(path, best)
+        more = dict(strategy=selection.strategy, n=len(selection), seed=selection.seed,
+                    ranges=ranges, a_bits=integer.a_bits) | more
+        self.keep(key, right, best, more)
+
+    def simulated(self, path, best):
+        "The same graph node by node in float, and the kernels again on images with a little noise."
+        session = onnx_session(path, optimise=False)
+        run = lambda x: session.run(None, {self.model.input: np.ascontiguousarray(x)})
+        right, other = measure_model(self.model, run, self.val)
+        kernels, rng = integer_runner(self.model, path), np.random.default_rng(0)
+        noisy = lambda x: kernels(x + rng.uniform(-NOISE, NOISE, x.shape).astype(np.float32))
+        again = measure_model(self.model, noisy, self.val)[1]
+        same = lambda answers: 100 * float((np.asarray(answers) == np.asarray(best)).mean())
+        return dict(simulated=same(other), simulated_top1=100 * float(np.mean(right)),
+                    again=same(again))
+
+
+def sets(run):
+    "All sets of a network in a tool."
+    table, rule = run.table, default_rule(run.tool)
+    plain = lambda s: lambda: (s, None)
+    for n, draws in DRAWS.items():
+        if n > len(table): continue
+        draws = draws if run.tool == 'onnxruntime' else min(draws, 5)
+        for d in range(draws):
+            run.add(f'random {n} {d}', plain(select_random(table, n, d)),
+                    simulate=d < SIMULATED or (n, d) == UNLUCKY)
+    n = min(100, len(table))
+    run.add(f'selectq {n}', plain(select(table, n, SelectQSettings())))
+    for n in [n for n in (10, 100) if n <= len(table)]:
+        run.add(f'match {n}', lambda: (match(table, run.target(), n, rule), None), simulate=True)
+    some = select_random(table, min(100, len(table)), 0)
+    for estimator in ('mse', 'percentile'):
+        for seed in range(3 if estimator == 'mse' else 1):
+            run.add(f'direct {estimator} {seed}', lambda: (some, run.target(estimator, seed)),
+                    'target', strategy=f'direct {estimator}', seed=seed, n=SAMPLE)
+    if run.tool == 'onnxruntime' and len(table) <= 1000:
+        n = len(table)
+        run.add(f'direct mse {n} images', lambda: (some, run.target(sample=n)), 'target',
+                strategy='direct mse', n=n)
+    if run.tool == 'onnxruntime':
+        run.add('A16', plain(some), integer=IntegerSettings(a_bits=16))
+
+
+def few_bits(run):
+    "Sets at four bits, which onnxruntime has types for; the target is one of four bits."
+    four = IntegerSettings(a_bits=4, w_bits=4)
+    add = lambda key, choose, ranges='set', **more: run.add(
+        f'W4A4 {key}', choose, ranges, four, w_bits=4, **more)
+    for n, draws in {1: 5, 10: 10, 100: 10}.items():
+        for d in range(draws):
+            add(f'random {n} {d}', lambda: (select_random(run.table, n, d), None))
+    add('selectq 100', lambda: (select(run.table, 100, SelectQSettings()), None))
+    target = lambda: run.target(bits=4)
+    for n in (1, 10, 100):
+        add(f'match {n}', lambda: (match(run.table, target(), n, default_rule(run.tool)), None),
+            simulate=n == 10)
+    some = lambda: select_random(run.table, 100, 0)
+    add('direct mse', lambda: (some(), target()), 'target', strategy='direct mse', n=SAMPLE)
+
+
+def unpack(entry):
+    "The answers of a row: (images,) 0 or 1."
+    packed = np.frombuffer(bytes.fromhex(entry['right']), np.uint8)
+    return np.unpackbits(packed)[:entry['row']['images']].astype(float)
+
+
+def write(args):
+    "Rows, and paired differences from the mean of the random sets of 100 images."
+    rows, pairs = [], []
+    for path in sorted(args.work.glob('*/*.json')):
+        if path.stem not in ('onnxruntime', 'openvino', 'litert'): continue
+        found = json.loads(path.read_text())
+        rows += [e['row'] for e in found.values()]
+        for key, e in found.items():
+            few = 'W4A4 ' * key.startswith('W4A4')
+            if key.startswith(f'{few}random'): continue
+            base = [unpack(e) for k, e in found.items() if k.startswith(f'{few}random 100 ')]
+            base = base or [unpack(e) for k, e in found.items() if k.startswith('random 10 ')]
+            d = 100 * (unpack(e) - np.mean(base, 0))
+            rng = np.random.default_rng(0)
+            means = [d[rng.integers(0, len(d), len(d))].mean() for _ in range(4000)]
+            p = 2 * min(np.mean(np.array(means) <= 0), np.mean(np.array(means) >= 0), .5)
+            pairs.append(dict(network=e['row']['network'], tool=e['row']['tool'], key=key,
+                              difference=d.mean(), low=np.percentile(means, 2.5),
+                              high=np.percentile(means, 97.5), p=max(p, 1 / 4000)))
+    args.out.mkdir(parents=True, exist_ok=True)
+    frame = pd.DataFrame(rows)
+    for c in set(COLUMNS) - set(frame): frame[c] = np.nan
+    frame[COLUMNS].round(4).to_csv(args.out / 'integer_models.csv', index=False)
+    pd.DataFrame(pairs).round(5).to_csv(args.out / 'integer_pairs.csv', index=False)
+
+
+def main(args):
+    "Every network in every tool."
+    for name in args.networks:
+        for tool in args.tools:
+            run = Run(name, tool, args)
+            sets(run)
+            if name in FEW and tool == 'onnxruntime': few_bits(run)
+    write(args)
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add('what', choices=('run', 'write'))
+    add('--networks', nargs='+', default=[MENET, MOBILE, LITE])
+    add('--tools', nargs='+', default=['onnxruntime', 'openvino'])
+    for name, default in (('data', os.environ.get('SELECTQ_DATA', '.')), ('out', ROOT / 'results'),
+                          ('tables', ROOT / '.tables'), ('work', ROOT / '.integer')):
+        add(f'--{name}', type=Path, default=Path(default))
+    args = parser.parse_args()
+    dict(run=main, write=write)[args.what](args)
