@@ -25,7 +25,8 @@ TABLES = {  # file: (title, columns or None for all)
     'clustering': ('Clustering and ranking', None),
     'decoding': ('Decoding', None),
     'fast_decoding': ('What fast decoding changes', None),
-    'memory': ('Peak memory', None)}
+    'memory': ('Peak memory', None),
+    'commands': ('Commands on a finished table', None)}
 
 
 def markdown(df):
