@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -23,6 +22,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import inventory  # noqa: E402  (beside this file, wherever Python was started)
 import pages  # noqa: E402
 import stated  # noqa: E402
+from check_notebooks import notebooks  # noqa: E402
 
 # Left out of a plain run; `--only NAME` runs them. Empty: every check runs.
 OFF = ()
@@ -34,9 +34,7 @@ COLUMNS, PARAMETERS = inventory.COLUMNS, inventory.PARAMETERS  # of a line, of a
 ANSWERS = ("experiments", "ablations", "motivation")  # folders whose pages state figures
 BANNED_HEADINGS = ("the wound",)
 BANNED_WORDS = ("at hand", "lives from", "tells the gain", "do leave no")
-SECONDS = (
-    Path(sys.prefix) / "notebook_seconds.json"
-)  # what each notebook took last time: longest first
+TESTS = dict(beside=False)  # whether pytest runs while the notebooks do, and what it answered
 
 
 def run(*args, cwd=ROOT, quiet=False):
@@ -57,12 +55,6 @@ def run(*args, cwd=ROOT, quiet=False):
     if quiet and done.returncode:
         print(done.stdout)
     return done.returncode
-
-
-def notebooks():
-    """The notebooks below nbs/ that nbdev would see."""
-    found = (p.relative_to(ROOT) for p in (ROOT / "nbs").rglob("*.ipynb"))
-    return sorted(p for p in found if not any(part[0] in "._" for part in p.parts))
 
 
 def is_json(path):
@@ -314,50 +306,23 @@ def check_parameters():
     return "\n".join(problems)
 
 
-def recorded_seconds():
-    """What each notebook took when it last ran in this environment."""
-    try:
-        return json.loads(SECONDS.read_text())
-    except (OSError, ValueError):
-        return {}
-
-
-def longest_first(paths, seconds):
-    """By the seconds of the last run; those that never ran come first, the larger the earlier."""
-    return sorted(
-        paths, key=lambda p: (-seconds.get(str(p), float("inf")), -(ROOT / p).stat().st_size)
-    )
-
-
 def check_notebooks():
-    """every notebook below nbs/ runs from top to bottom, each in its process, one per core"""
-    seconds, failed = recorded_seconds(), []
-
-    def test(path):
-        start = time.time()
-        code = run(BIN / "nbdev_test", "--path", path, quiet=True)
-        seconds[str(path)] = round(time.time() - start, 1)
-        print(f"      {path}: {'failed' if code else 'ran'} in {seconds[str(path)]} s", flush=True)
-        if code:
-            failed.append(str(path))
-
-    with ThreadPoolExecutor(cores()) as pool:
-        list(pool.map(test, longest_first(notebooks(), seconds)))
-    try:
-        SECONDS.write_text(json.dumps(seconds))
-    except OSError:  # an environment that cannot be written: the order is a matter of minutes only
-        pass
-    return failed and f"does not run (see above): {', '.join(sorted(failed))}"
-
-
-def cores():
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    """every notebook below nbs/ runs from top to bottom, each in its process; tests/ beside them"""
+    with tempfile.TemporaryDirectory() as tmp:
+        answer = Path(tmp) / "pytest.json"
+        code = run("scripts/check_notebooks.py", *(["--pytest", answer] if TESTS["beside"] else []))
+        if answer.exists():
+            TESTS["answer"] = json.loads(answer.read_text())
+    if code and any(TESTS.get("answer", [0])[:1]):
+        print(TESTS["answer"][1])
+    return code and "see above"
 
 
 def check_pytest():
     """tests/ passes"""
-    if code := run("-m", "pytest", "-q", "tests"):
+    code, text = TESTS.get("answer") or (run("-m", "pytest", "-q", "tests"), "")
+    print(text, end="")
+    if code:
         sys.exit(code)  # silently, so that the closing line of pytest stays the last
 
 
@@ -388,6 +353,7 @@ def main():
         default=[name for name in CHECKS if name not in OFF],
     )
     chosen = [name for name in CHECKS if name in parser.parse_args().only]
+    TESTS["beside"] = {"notebooks", "pytest"} <= {*chosen}
     for number, name in enumerate(chosen, 1):
         print(f"[{number}/{len(chosen)}] {name}: {CHECKS[name].__doc__}", flush=True)
         start = time.time()

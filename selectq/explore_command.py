@@ -34,7 +34,8 @@ def _write_app(
               f'explore({given})')
     cell = dict(cell_type='code', source=source, metadata={}, outputs=[], execution_count=None)
     kernel = dict(name='selectq', display_name='selectq', language='python')
-    argv = [sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}']
+    argv = [sys.executable, '-m', 'ipykernel_launcher', '--log-level=ERROR', '-f',
+            '{connection_file}']
     files = {
         'explorer.ipynb': json.dumps(dict(cells=[cell], nbformat=4, nbformat_minor=4,
                                           metadata=dict(kernelspec=kernel, title='selectq'))),
@@ -78,7 +79,7 @@ def _voila(
     "The command that starts Voila."
     words = [sys.executable, '-m', 'voila', str(folder / 'explorer.ipynb'), '--template=selectq',
              f'--port={port}', '--Voila.port_retries=0', f'--Voila.ip={address}',
-             '--Voila.log_level=WARN']
+             '--Voila.log_level=ERROR']
     if not browser: words.append('--no-browser')
     if token: words.append(f'--token={token}')
     elif address not in LOCAL: words += ['--token', '--Voila.log_level=INFO']  # it says which
@@ -138,10 +139,10 @@ def _serve(words, folder):
     env = {**os.environ, 'JUPYTER_PATH': os.pathsep.join(paths)}
     process = subprocess.Popen(words, env=env)
     try: code = process.wait()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # the way to end it
         process.terminate()
         process.wait()
-        raise
+        return
     if code:
         from selectq.files import InputError
         raise InputError(f'Voila ended with {code}, see above; give another --port')

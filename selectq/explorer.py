@@ -89,6 +89,8 @@ def _controls(state):
         update=_pick('Update', ['additive', 'shift']), order=_pick('Order', ['highest', 'lowest']),
         centroids=slider('Centroids', min(most, len(state.table.noise))),
         gamma=_field(W.BoundedFloatText, 'Gamma', min=0, max=1e6, step=.1),
+        lambda_max=_field(W.BoundedFloatText, 'First step', min=0, max=1e6, step=.01),
+        lambda_min=_field(W.BoundedFloatText, 'Last step', min=0, max=1e6, step=.001),
         granularity=_pick('Granularity', ['image', 'batch']),
         distance=_pick('Distance', ['euclidean', 'cosine']),
         score_sites=_field(W.Text, 'Score sites', **late))
@@ -240,7 +242,9 @@ class Explorer(W.VBox):
         self.shelves = [W.VBox([W.HTML(), self.cards[s]]) for s in 'ab']
         middle = W.VBox([self.scatter.figure, self.about, self.site.figure, *self.shelves])
         sites = W.VBox([self.rows.figure])
-        side = W.VBox([_heading('Sets'), self.facts, _heading('Sites, worst first'), sites])
+        side = W.VBox([_heading('Sets'), self.facts, _heading('Sites, worst first'), W.HTML(
+            '<p>The range over the target\'s: of the set, of 20 random sets (grey), 1 (green).</p>'
+        ), sites])
         body = W.Box([controls, middle, side])
         boxes = dict(body=body, controls=controls, middle=middle, side=side, sites=sites)
         for name, box in boxes.items(): box.add_class(f'sq-{name}')

@@ -9,7 +9,6 @@ import io
 import json
 import shlex
 import signal
-import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 from safetensors.torch import save_file
 
 from selectq.cli import main
@@ -39,21 +39,8 @@ def call(command, **places):
 
 def start(command, cwd, env={}, **places):
     """Start `selectq COMMAND` in a process, and a process group, of its own."""
-    words = [
-        sys.executable,
-        "-m",
-        "selectq.cli",
-        *(word.format(**places) for word in shlex.split(command)),
-    ]
-    return subprocess.Popen(
-        words,
-        cwd=cwd,
-        env={**os.environ, **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    words = [word.format(**places) for word in shlex.split(command)]
+    return Forked([sys.executable, "-m", "selectq.cli", *words], cwd, {**os.environ, **env})
 
 
 def finish(process):

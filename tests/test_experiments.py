@@ -1,12 +1,12 @@
 """The script behind the published results: one row schema, and nothing computed twice."""
 
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from forked import Forked
 
 from selectq import studies
 from selectq.studies import _SET, ROW, read_rows, read_study
@@ -110,9 +110,10 @@ def test_clipping_goes_on_and_drops_rows_of_other_numerics(tmp_path):
         command += [f"--{name}", tmp_path / name]
     seen = []
     for turn in range(3):
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        seen.append(done.stdout.count("mixed joint"))
+        process = Forked(command)
+        out, err = process.communicate(300)
+        assert process.returncode == 0, err
+        seen.append(out.count("mixed joint"))
         (cell,) = (tmp_path / "work").glob("digits*.json")
         if turn == 1:
             cell.write_text(cell.read_text().replace('"numerics": "2"', '"numerics": "0"'))
@@ -127,8 +128,9 @@ def test_matching_gives_a_row_for_each_set(tmp_path):
                "--bits", "3", "--studies", "objective"]
     for name in ("tables", "work", "out"):
         command += [f"--{name}", tmp_path / name]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = Forked(command)
+    _, err = process.communicate(300)
+    assert process.returncode == 0, err
     rows = pd.read_csv(tmp_path / "out" / "match.csv")
     target = rows[rows.study == "mse"].top1.iloc[0]
     assert (rows.difference - (rows.top1 - target)).abs().max() < 1e-3

@@ -1,10 +1,10 @@
 """`selectq stats` by one process and by several, interrupted in every way, and resumed.
 
-The parts stay the same bytes. Every run here is a process as a user starts it: `python -m
-selectq.cli stats` or torchrun. Three helpers run in this process what needs none:
-`refused`, `load_table` and `_open_folder`.
+The parts stay the same bytes. Every run here is a process of its own: `python -m selectq.cli stats`
+or torchrun, forked from one that has imported torch, but for `whole`, which is started as a user
+does. Three helpers run in this process what needs none: `refused`, `load_table` and `_open_folder`.
 """
-import json, os, resource, shutil, signal, socket, subprocess, sys, threading, time
+import json, os, shutil, signal, socket, subprocess, sys, threading, time
 from pathlib import Path
 
 # idle threads sleep: the runs here share their cores
@@ -12,6 +12,7 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 import numpy as np
 import pytest
+from forked import Forked
 from PIL import Image
 
 N, CHUNK, BATCH = 640, 32, 16
@@ -24,7 +25,7 @@ TIMEOUT = 120
 
 # --- pools
 
-def write_images(folder, n, side=256, seed=0):
+def write_images(folder, n, side=128, seed=0):
     "n PNGs of 8 x 8 coloured squares."
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -52,9 +53,7 @@ def command(pool, out, processes=1, settings=SETTINGS):
     return [sys.executable, *launcher, 'selectq.cli', 'stats', 'digits', str(pool), '--out',
             str(out), *map(str, settings)]
 
-def start(args, **kw):
-    return subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True, **kw)
+def start(args, most=None): return Forked(args, most=most)  # most: bytes of a file it writes
 
 def finish(process):
     "Exit status and stderr. A run that hangs is killed with its processes, and fails the test."
@@ -64,8 +63,8 @@ def finish(process):
         pytest.fail(f'no end after {TIMEOUT} s: {process.args}')
     return process.returncode, err
 
-def run(pool, out, processes=1, settings=SETTINGS, **kw):
-    return finish(start(command(pool, out, processes, settings), **kw))
+def run(pool, out, processes=1, settings=SETTINGS, most=None):
+    return finish(start(command(pool, out, processes, settings), most))
 
 def succeed(pool, out, processes=1, settings=SETTINGS):
     code, err = run(pool, out, processes, settings)
@@ -147,7 +146,8 @@ def assert_one_line(code, err, *words, status=2):
 @pytest.fixture(scope='session')
 def whole(pool, tmp_path_factory):
     "The table of one process, not interrupted."
-    out = succeed(pool, tmp_path_factory.mktemp('processes') / 'whole')
+    out = tmp_path_factory.mktemp('processes') / 'whole'
+    subprocess.run([*map(str, command(pool, out))], check=True, timeout=TIMEOUT)
     assert len(parts(out)) == PARTS and not asides(out)
     return out
 
@@ -250,8 +250,6 @@ def test_no_damage_is_loaded(whole, tmp_path, damage):
 
 # --- the disk full
 
-def limit(size): return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
 def test_a_file_that_cannot_grow(pool, whole, tmp_path):
     "meta.json, then a part, meet a limit of the file size; without it the same command finishes."
     out = tmp_path / 'out'
@@ -259,7 +257,7 @@ def test_a_file_that_cannot_grow(pool, whole, tmp_path):
     between = (at['noise.parquet'] + at['part-000000.parquet']) // 2
     assert at['meta.json'] > 500 and at['noise.parquet'] < between < at['part-000000.parquet']
     for size in (500, between):
-        assert_one_line(*run(pool, out, preexec_fn=limit(size)), out, 'File too large')
+        assert_one_line(*run(pool, out, most=size), out, 'File too large')
         assert not out.exists() or asides(out) == []
         assert_unfinished(out, whole)
     assert (out / 'noise.parquet').exists() and not parts(out)

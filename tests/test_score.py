@@ -1,11 +1,11 @@
 """`selectq score` as a user runs it."""
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import call, one_line
+from forked import Forked
 
 from selectq.data import open_pool
 
@@ -76,7 +76,8 @@ def test_the_published_files_come_from_a_script_that_runs_and_goes_on(tmp_path):
                "--out", tmp_path, "--tables", tmp_path / "tables"]
     files = [tmp_path / "score.csv", tmp_path / "score_predicted.csv"]
     for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        process = Forked(command)
+        out, err = process.communicate(300)
+        assert process.returncode == 0, err
         counts = [len(path.read_text().splitlines()) for path in files]
         assert counts == [52, 51]

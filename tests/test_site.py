@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 import address  # noqa: E402
 import check  # noqa: E402
+import check_notebooks  # noqa: E402
 import inventory  # noqa: E402
 import pages  # noqa: E402
 import stated  # noqa: E402
@@ -419,7 +420,7 @@ def test_long_signatures():
 def test_longest_first(tmp_path):
     paths = [Path("nbs/index.ipynb"), Path("nbs/quickstart.ipynb"), Path("nbs/glossary.ipynb")]
     seconds = {"nbs/index.ipynb": 3.0, "nbs/quickstart.ipynb": 30.0}
-    assert [p.stem for p in check.longest_first(paths, seconds)] == [
+    assert [p.stem for p in check_notebooks.longest_first(paths, seconds)] == [
         "glossary",
         "quickstart",
         "index",
