@@ -24,7 +24,7 @@ from .onnx_tensors import tool_tensors
 from .quantizer import check_bits
 from .table import StatisticsTable
 from .targets import Target, TargetSettings, check_target_estimator, draw_samples
-from .targets import keep_unclipped, miss_errors
+from .targets import keep_unclipped, miss_errors, silent_sites
 
 # %% ../nbs/77_onnx_targets.ipynb #fd7c446b
 @numba.njit(error_model='numpy', cache=True)
@@ -246,10 +246,11 @@ def make_onnx_target(
     look = partial(observe_onnx, model, table, rows, pool)
     seen, always = look('mse'), unclipped_outputs(model, table)
     best, kept = keep_unclipped(seen, seen.ranges(check_bits(bits)), bits, always)
-    found = best
+    found = best = silent_sites(best, table)
     if estimator != 'mse':
         other = replace(seen, estimator=estimator) if estimator in _ALIKE else look(estimator)
         found, kept = keep_unclipped(seen, other.ranges(bits, settings.percentile), bits, always)
+        found = silent_sites(found, table)
     found, kept = _kept_whole(model, table, found, kept)
     about = dict(network=model.name, weights=model.hash, pool=table.meta['pool'],
                  seed=settings.seed, sample=len(rows), images=min(len(others), _FEW))
