@@ -87,3 +87,19 @@ def test_what_it_takes():
     minutes = f"{round(1_281_167 / speed / 60, -1):.0f}"
     assert found[2][2] == f"{minutes}, from {speed:.0f} images a second"
     assert len(found) == 3
+
+
+def test_integer_models():
+    """The figures of integer models stand in the paragraph below the first table."""
+    rows = pd.read_csv(ROOT / "results/integer_models.csv")
+
+    def top1(network, tool, strategy, n, bits):
+        part = rows[(rows.network == NAMES[network]) & (rows.tool == tool) & (rows.n == n)]
+        return f"{part[(part.strategy == strategy) & (part.a_bits == bits)].top1.mean():.1f} %"
+
+    four = ("MobileNetV2, small", "onnxruntime")
+    assert (f"ten matched images give MobileNetV2 {top1(*four, 'match', 10, 4)}, ten random ones "
+            f"{top1(*four, 'random', 10, 4)} on average") in README
+    lite = ("MENet-128", "litert")
+    assert (f"a hundred matched images give MENet-128 {top1(*lite, 'match', 100, 8)}, random ones "
+            f"{top1(*lite, 'random', 100, 8)}") in README
