@@ -97,9 +97,10 @@ def _chosen(model, images, out, s):
     from selectq.targets import TargetSettings, load_target, save_target
     table = collect_onnx(model, images, s.tool, out=out / f'stats_{s.tool}')
     path = out / f'target_{s.tool}_{s.seed}.json'
-    if not path.exists():
-        save_target(make_onnx_target(model, table, images, 'mse', 8, TargetSettings(seed=s.seed)),
-                    path)
+    costs = s.strategy == 'match'  # what only it needs: minutes, where there are many tensors
+    if not path.exists() or costs and load_target(path, table).influence is None:
+        how = TargetSettings(seed=s.seed)
+        save_target(make_onnx_target(model, table, images, 'mse', 8, how, costs=costs), path)
     target = load_target(path, table)
     from selectq.deployment import choose_set
     selection = choose_set(table, target, s)

@@ -122,3 +122,16 @@ def test_openvino_reports_nothing_to_anybody():
     env = {k: v for k, v in os.environ.items() if k not in ("CI", "NNCF_CI")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_match_after_another_strategy_measures_influences(small, tmp_path):
+    """Only `match` needs them; a target that was made without is made again for it."""
+    target = tmp_path / "target_onnxruntime_0.json"
+    known = []
+    for strategy in ("random", "match"):
+        quantize(small, f"--strategy {strategy}", tmp_path)
+        sites = json.loads(target.read_text())["sites"].values()
+        known.append([s.get("influence") is not None for s in sites])
+    assert not any(known[0]) and all(known[1])
+    chosen = json.loads((tmp_path / "selection.json").read_text())
+    assert chosen["settings"]["objective"] == "influence"
