@@ -264,7 +264,7 @@ def save_target(
         )
 
 # %% ../nbs/77_targets.ipynb #b99d4206
-def _range(name, entry):
+def _range(name, entry, by_hand):
     "Alpha and beta of a site in a file."
     if not isinstance(entry, dict) or not {'alpha', 'beta'} <= set(entry):
         raise InputError(
@@ -281,6 +281,10 @@ def _range(name, entry):
         raise InputError(
             f'site {name} of the target has the range [{a}, {b}], which leaves out 0; give alpha <='
             ' 0 <= beta'
+        )
+    if a == b and by_hand:  # one that was made may be of a silent site, see `check_target`
+        raise InputError(
+            f'site {name} of the target has the empty range [0, 0]; give one that is not empty'
         )
     return a, b
 
@@ -303,7 +307,9 @@ def load_target(
         reason = f'{type(e).__name__}: {e}'
         raise InputError(f'{path} is no target ({reason}); make one with make_target') from None
     sites = list(m['sites'])
-    alpha, beta = np.array([_range(s, v) for s, v in m['sites'].items()], np.float32).T
+    by_hand = 'weights' not in m
+    found = [_range(s, v, by_hand) for s, v in m['sites'].items()]
+    alpha, beta = np.array(found, np.float32).T
     ranges = Ranges(
         sites,
         _check_kind(m.get('kind', 'activation')),
@@ -367,7 +373,8 @@ def check_target(
             f'the target is of weights {weights[:12]}, the table of {table.meta["weights"][:12]};'
             ' make a target for this table'
         )
-    at = [r.sites.index(s) for s in table.sites]
+    rows = {s: k for k, s in enumerate(r.sites)}
+    at = [rows[s] for s in table.sites]
     for k in np.flatnonzero((r.alpha[at] == 0) & (r.beta[at] == 0)):
         if not (wide := np.abs(table.stats[:, k, 2:]).max()): continue  # silent on every image
         raise InputError(
