@@ -4,8 +4,9 @@
 
 It runs in an event loop, as a notebook does. What is timed is what happens in Python from a changed
 widget to the last message for the browser: that is when the control has answered. A set that takes
-longer comes later, and `result_s` has the time to it. CPU seconds of the process are kept beside
-seconds of the clock: other work on the cores makes the clock run on, and not the process.
+longer comes later, and `result_s` has the time to it. CPU seconds of the process and of
+the thread of the interface are kept beside seconds of the clock: other work on the cores makes the
+clock run on, and not the process.
 """
 import sys
 sys.path.append(sys.path.pop(0))  # behind the standard library, which has a statistics module too
@@ -42,8 +43,8 @@ def put(widget, value): return lambda k: setattr(widget, 'value', value(k))
 
 def turn(widget):
     "The next option at every call."
-    options = [o[1] if isinstance(o, tuple) else o for o in widget.options]
-    return put(widget, lambda k: options[k % len(options)])
+    options = lambda: [o[1] if isinstance(o, tuple) else o for o in widget.options]
+    return put(widget, lambda k: options()[k % len(widget.options)])
 
 
 def quick_controls(app):
@@ -78,8 +79,8 @@ def quick_controls(app):
         'site': (selectq, put(v['site'], lambda k: k % len(names))),
         'axes': (selectq, turn(v['plane'])),
         'second site': (selectq, put(v['other'], lambda k: k % len(names))),
-        'click on an image': (random, lambda k: app._do(lambda: app._clicked(np.array([k])))),
-        'point at an image': ({}, lambda k: app._pointed(np.array([k]))),
+        'click on an image': (random, lambda k: app._do(lambda: app._clicked(np.array([k % 1000])))),
+        'point at an image': ({}, lambda k: app._pointed(np.array([k % 1000]))),
         'undo': (dict(strategy='random', n=12), lambda k: app.head.undo.click()),
         'two sets': (selectq, put(app.head.two, lambda k: k % 2 == 0)),
     }
@@ -101,11 +102,16 @@ def slow_controls(app):
     return found
 
 
+def clocks():
+    "Seconds of the clock, of the process, and of this thread, in which the interface answers."
+    return np.array([time.perf_counter(), time.process_time(), time.thread_time()])
+
+
 def timed(act, k):
-    "Seconds of the clock and of the process."
-    start = time.perf_counter(), time.process_time()
+    "What an act takes, by the three clocks."
+    start = clocks()
     act(k)
-    return time.perf_counter() - start[0], time.process_time() - start[1]
+    return clocks() - start
 
 
 async def settled(app):
@@ -119,25 +125,28 @@ async def row(app, name, first, act, repeats, count):
     empty_widget.observe(lambda change: None, 'value')
     empty = put(empty_widget, lambda k: k + 1)
     site = put(app.controls.view['site'], lambda k: k % len(app.state.table.sites))
-    for k in range(repeats + 2):  # two to warm up
+    slow = name in slow_controls(app)
+    first_ones = 1 if slow else 2  # to warm up
+    for k in range(repeats + first_ones):
         app.chooser.give_up()
         if first: app.state.choose(**{**first, **{f: count + k for f in first if f == 'seed'}})
         if name == 'undo': app.state.choose(seed=5000 + count + k)
         app._came('', False)
         await asyncio.sleep(.05)
-        start = time.perf_counter(), time.process_time()
+        start = clocks()
         answer = timed(act, count + k)
         while app.chooser.job:
-            if name in slow_controls(app): others.append(timed(site, len(others))[0])
+            if slow: others.append(timed(site, len(others)))
             await asyncio.sleep(.02)
-        whole = time.perf_counter() - start[0], time.process_time() - start[1]
-        times.append([*answer, *whole, *timed(empty, k)])
-    t = np.array(times[2:])
-    clock, cpu, result, result_cpu, nothing, _ = np.median(t, 0)
+        times.append([*answer, *(clocks() - start)[:2], *timed(empty, k)])
+    t = np.array(times[first_ones:])
+    clock, cpu, main, result, result_cpu, nothing, *_ = np.median(t, 0)
+    other = np.median(others, 0) if others else [None] * 3
     return dict(control=name, cpu_s=cpu, most_cpu_s=t[:, 1].max(), clock_s=clock,
-                most_clock_s=t[:, 0].max(), result_s=result, result_cpu_s=result_cpu,
-                other_s=np.median(others) if others else None,
-                most_other_s=max(others) if others else None, empty_s=nothing, repeats=repeats)
+                most_clock_s=t[:, 0].max(), main_s=main, result_s=result, result_cpu_s=result_cpu,
+                other_s=other[0], other_main_s=other[2],
+                most_other_s=max(o[0] for o in others) if others else None, empty_s=nothing,
+                repeats=repeats)
 
 
 async def memory(app, changes):

@@ -22,9 +22,12 @@ from .files import InputError
 from .ranking import save_selection
 from .table import StatisticsTable
 
-# %% ../nbs/93_explorer.ipynb #522ca584
+# %% ../nbs/93_explorer.ipynb #d87ded69
 _STYLE = '''
 .sq-app { container-type: inline-size; --sq-line: rgba(127,138,153,.45); --sq-mark: #2f7fd1;
+ --jp-widgets-dropdown-arrow: url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' \\
+viewBox='0 0 18 18'%3E%3Cpath d='M5 7l4 4 4-4' fill='none' stroke='%237f8a99' \\
+stroke-width='2'/%3E%3C/svg%3E");
  --sq-ink: var(--jp-ui-font-color0, var(--colab-primary-text-color, #1b1f24));
  color: var(--sq-ink); padding: 8px; overflow: hidden; }
 .sq-app .sq-body { display: grid; gap: 14px; align-items: start; overflow: visible;
@@ -62,7 +65,7 @@ _STYLE = '''
 .sq-app textarea { font-family: monospace; font-size: 12px; }
 '''
 
-# %% ../nbs/93_explorer.ipynb #2a958ee1
+# %% ../nbs/93_explorer.ipynb #c304afa2
 class Head(W.VBox):
     "The top of the application."
 
@@ -85,7 +88,7 @@ class Head(W.VBox):
                  f'{len(table.sites)} {table.kind} sites</h1>')
         row = W.HBox([self.undo, self.redo, self.two, self.side], layout=W.Layout(
             flex_flow='row wrap', align_items='center', grid_gap='6px', overflow='visible'))
-        super().__init__([W.HTML(title), row, self.line])
+        super().__init__([W.HTML(title), row, self.line], layout=W.Layout(overflow='visible'))
 
     def sync(self, state: ExplorerState, chooser: Chooser):
         p, self.busy = state.picture, True
@@ -118,7 +121,7 @@ def sets_facts(state: ExplorerState) -> str:  # HTML
     return (f'<table class="sq-sets">{head}{"".join(rows)}</table><p>Cost: {means}. '
             f'Random: the mean of 20 sets of as many images. Worst site: {worst}.</p>')
 
-# %% ../nbs/93_explorer.ipynb #dda1c4f8
+# %% ../nbs/93_explorer.ipynb #7d4ab41e
 class Take(W.VBox):
     "A folder to export to, and the lines of Python that do the same."
 
@@ -128,7 +131,7 @@ class Take(W.VBox):
         self.button = button('Export', tip, lambda: export(self.folder.value.strip()), 'primary')
         self.lines = W.Textarea(rows=11, layout=W.Layout(width='100%'))
         super().__init__([self.folder, self.button, W.HTML('<p>The same in Python:</p>'),
-                          self.lines])
+                          self.lines], layout=W.Layout(overflow='visible'))
 
 # %% ../nbs/93_explorer.ipynb #466513c5
 def _heading(text): return W.HTML(f'<h2>{text}</h2>')

@@ -58,13 +58,13 @@ def selectq_widgets(state: ExplorerState) -> dict:  # field of `SelectQSettings`
         lambda_max=_number('First step', .01), lambda_min=_number('Last step', .001),
         granularity=_pick('Granularity', get_args(Granularity)),
         batch_size=_whole('Batch size', 1),
-        shuffle=W.Checkbox(description='Shuffle the pool', indent=False),
+        shuffle=_field(W.Checkbox, 'Shuffle the pool'),
         distance=_pick('Distance', ['euclidean', 'cosine']),
         initialisation=_pick('Begin at', [('noise', 'uniform'), ('images', 'images')]),
         score_sites=_field(W.Text, 'Score sites', continuous_update=False))
 
 # %% ../nbs/92_explorer_controls.ipynb #b263db3f
-SEARCHES = (('quick', QUICK), ('long (seconds)', MatchSettings()), ('as set below', None))
+SEARCHES = (('quick', QUICK), ('long (seconds)', MatchSettings()), ('as set below', 'own'))
 
 def match_widgets(state: ExplorerState) -> dict:  # field -> widget
     "The search of a matched set, its numbers, and what a miss costs."
@@ -73,7 +73,7 @@ def match_widgets(state: ExplorerState) -> dict:  # field -> widget
     return dict(
         search=_pick('Search', SEARCHES), candidates=_whole('Candidates', 1),
         passes=_whole('Passes', 0), rounds=_whole('Rounds', 0),
-        objective=_pick('Cost', [('as the target has it', None), *((c, c) for c in costs)]))
+        objective=_pick('Cost', [('as the target has it', ''), *((c, c) for c in costs)]))
 
 # %% ../nbs/92_explorer_controls.ipynb #e8d79366
 def view_widgets(state: ExplorerState) -> dict:  # field of `Picture` -> widget
@@ -129,8 +129,8 @@ class Controls:
 
     def _search(self, field, value):
         "The search, one of its numbers, or the cost."
-        if field == 'objective': return dict(objective=value)
-        if field == 'search': return dict(search=value or self.now().search)
+        if field == 'objective': return dict(objective=value or None)
+        if field == 'search': return dict(search=self.now().search if value == 'own' else value)
         return dict(search=replace(self.now().search, **{field: value}))
 
     def sync(self, choice: Choice, picture: Picture):
@@ -155,8 +155,8 @@ def _set_choice(controls, choice):
     for field, widget in controls.choice.items(): widget.value = getattr(c, field)
     for field, widget in controls.selectq.items(): widget.value = getattr(c.selectq, field)
     known = [search for _, search in SEARCHES]
-    controls.match['search'].value = c.search if c.search in known else None
-    controls.match['objective'].value = c.objective
+    controls.match['search'].value = c.search if c.search in known else 'own'
+    controls.match['objective'].value = c.objective or ''
     for field in ('candidates', 'passes', 'rounds'):
         controls.match[field].value = getattr(c.search, field)
 

@@ -228,7 +228,7 @@ class StripFigure:
         line = dict(type='line', x0=1, x1=1, y0=0, y1=1, yref='paper',
                     line=dict(color=INKS['target'], width=2))
         self.figure = _figure(_strip_traces(many), 64 + 21 * many, shapes=[line], bargap=0,
-                              xaxis=dict(type='log', title='width of the range / target'),
+                              xaxis=dict(type='log', title='range / target'),
                               xaxis2=dict(range=[0, 1], overlaying='x', visible=False),
                               yaxis=dict(range=[many - .5, -.5]))
         self.figure.update_layout(margin=dict(l=10, r=8, t=4, b=42), dragmode=False)

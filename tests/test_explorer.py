@@ -355,11 +355,13 @@ def test_every_setting_of_selectq_and_match_reaches_the_set(digits):
     search = dict(candidates=300, passes=2, rounds=3)
     for field, value in search.items():
         controls.match[field].value = value
-    assert controls.match["search"].value is None
+    assert controls.match["search"].value == "own"
     controls.match["objective"].value = "error"
     alone = match(s.table, s.target(), 10, objective="error", settings=MatchSettings(**search))
     assert list(s.selection().index) == list(alone.index)
     assert "objective='error'" in python_lines(s)
+    controls.match["objective"].value = ""
+    assert s.picture.choice.objective is None
     controls.match["search"].value = QUICK
     assert controls.match["rounds"].value == 0
     hidden = {
