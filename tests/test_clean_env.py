@@ -73,6 +73,7 @@ def test_wheel(wheel):
     inside = {n for n in names if n.startswith("selectq/")}
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "selectq").rglob("*.py")}
     assert modules <= inside and "selectq/weights/digits_resnet8.safetensors" in inside
+    assert "selectq/py.typed" in inside  # so that type checkers of users read the annotations
     unwanted = (".ipynb", ".nbi", ".nbc", ".pyc")
     assert [n for n in names if "test" in n or "__pycache__" in n or n.endswith(unwanted)] == []
 
