@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 page, archive = sys.argv[1:]
+sys.path[0] = ""  # the folder where it runs, not that of the scripts
 sys.modules["google.colab"] = types.ModuleType("google.colab")
 from selectq.colab import archive_address  # noqa: E402  (it may ask whether this is Colab)
 
