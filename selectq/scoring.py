@@ -146,7 +146,7 @@ def near_duplicates(
     stats: np.ndarray,  # (n, sites, 4) of a set
     table: StatisticsTable,
     share: float = .05,  # of the median distance of two images of the pool
-    scale: tuple = None,  # of `feature_scale`, if it is known
+    scale: tuple | None = None,  # of `feature_scale`, if it is known
 ) -> list:  # of pairs of positions in the set, the nearest first
     "Pairs of images that are nearly the same to the network."
     scale = scale or feature_scale(table)
