@@ -9,6 +9,7 @@ __all__ = ['STRATEGIES', 'standardised', 'covering', 'Memory', 'select_first', '
 # %% ../nbs/83_strategies.ipynb #1335a6a1
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import islice
 
@@ -112,7 +113,7 @@ def select_kcenter(
     table: StatisticsTable,  # of the pool
     n: int,  # number of images
     seed: int = 0,  # of the first image
-    memory: Memory = None,  # of the table
+    memory: Memory | None = None,  # of the table
 ) -> Selection:
     "n images, each the farthest from those before it (greedy k-centre); the first at random."
     def search(X):
@@ -136,7 +137,7 @@ def select_kmeans(
     table: StatisticsTable,  # of the pool
     n: int,  # number of images
     seed: int = 0,  # of the first centres
-    memory: Memory = None,  # of the table
+    memory: Memory | None = None,  # of the table
 ) -> Selection:
     "The image nearest to each of n centres (k-means)."
     import warnings
@@ -171,7 +172,7 @@ def select_herding(
     table: StatisticsTable,  # of the pool
     n: int,  # number of images
     seed: int = 0,  # has no part in it
-    memory: Memory = None,  # of the table
+    memory: Memory | None = None,  # of the table
 ) -> Selection:
     "n images whose mean follows the pool's (herding)."
     m, n = memory or Memory(table), check_n(n, table)
@@ -252,7 +253,7 @@ def select_facility(
     table: StatisticsTable,  # of the pool
     n: int,  # number of images
     seed: int = 0,  # of the images that are counted in a large pool
-    memory: Memory = None,  # of the table
+    memory: Memory | None = None,  # of the table
 ) -> Selection:
     "n images, each lowering the mean squared distance to the set most (greedy facility location)."
     m, n = memory or Memory(table), check_n(n, table)
@@ -287,8 +288,8 @@ class How:
     settings: SelectQSettings = SelectQSettings()  # of selectq; its seed is that of the draw
     target: object = None  # a `Target`, of match
     rule: str = 'joint'  # of the tool, of match
-    given: dict = None  # of `select`: channels, noise
-    memory: Memory = None  # of the table, for kmeans, kcenter, herding and facility
+    given: dict | None = None  # of `select`: channels, noise
+    memory: Memory | None = None  # of the table, for kmeans, kcenter, herding and facility
 
 # %% ../nbs/83_strategies.ipynb #5df448f3
 def _selectq(table, n, seed, how):
@@ -306,7 +307,7 @@ def _match(table, n, seed, how):
 @dataclass(frozen=True)
 class Strategy:
     "A named way to choose images."
-    choose: object  # (table, n, seed, how) -> `Selection`
+    choose: Callable  # (table, n, seed, how) -> `Selection`
     aim: str  # what it does, in a line
     seeded: bool = True  # whether another seed gives another set
     sized: bool = True  # whether n decides how many images there are
