@@ -79,7 +79,8 @@ def quick_controls(app):
         'site': (selectq, put(v['site'], lambda k: k % len(names))),
         'axes': (selectq, turn(v['plane'])),
         'second site': (selectq, put(v['other'], lambda k: k % len(names))),
-        'click on an image': (random, lambda k: app._do(lambda: app._clicked(np.array([k % 1000])))),
+        'click on an image': (random, lambda k: app._do(
+            lambda: app._clicked(np.array([k % 1000])))),
         'point at an image': ({}, lambda k: app._pointed(np.array([k % 1000]))),
         'undo': (dict(strategy='random', n=12), lambda k: app.head.undo.click()),
         'two sets': (selectq, put(app.head.two, lambda k: k % 2 == 0)),
@@ -87,7 +88,7 @@ def quick_controls(app):
 
 
 def slow_controls(app):
-    "The same for sets that can take long: another strategy, more images, another seed, the search."
+    "The same for sets that can take long: a strategy, more images, another seed, the search."
     c, m, found = app.controls.choice, app.controls.match, {}
     for name in SLOW:
         found[f'strategy {name}'] = dict(strategy='random', seed=-1), put(
@@ -136,7 +137,7 @@ async def row(app, name, first, act, repeats, count):
         start = clocks()
         answer = timed(act, count + k)
         while app.chooser.job:
-            if slow: others.append(timed(site, len(others)))
+            if slow and k == 0: others.append(timed(site, len(others)))  # before those timed
             await asyncio.sleep(.02)
         times.append([*answer, *(clocks() - start)[:2], *timed(empty, k)])
     t = np.array(times[first_ones:])

@@ -174,7 +174,7 @@ def position(
     if word.isdecimal(): return int(word)
     raise InputError(f'no image is called {word!r}; give a name or a position in the pool')
 
-# %% ../nbs/93_explorer.ipynb #b325686b
+# %% ../nbs/93_explorer.ipynb #6943bf26
 class Explorer(W.VBox):
     "The application: shown where a cell ends with it."
 
@@ -183,7 +183,8 @@ class Explorer(W.VBox):
                  pool=None,  # of the table, for pictures
                  ):
         from selectq.explorer_figures import PoolFigure, SiteFigure, StripFigure
-        self.state, self.row, self.drawn = state, None, state.picture
+        self.state, self.drawn = state, state.picture
+        self.row: int | None = None  # that was pointed at
         self.chooser = Chooser(state, self._came)
         self.thumbs = Thumbnails(pool, state.table)
         done = lambda act: lambda *v, **named: self._do(lambda: act(*v, **named))
@@ -241,8 +242,8 @@ class Explorer(W.VBox):
     def _by_name(self, word, add): self.state.toggle([position(self.state.table, word)], add)
 
     def _pointed(self, rows):
-        self.row = int(rows[0])
-        self.about.value = details(self.state, self.thumbs, self.row)
+        self.row = row = int(rows[0])
+        self.about.value = details(self.state, self.thumbs, row)
 
     def _brushed(self, rows, add):
         self.state.toggle(self.state.table.index[np.asarray(rows, int)], add)
@@ -264,12 +265,12 @@ def _image_file(pool, i, name, k):
     pool.image(i).save(png, 'png')
     return f'{stem}.png', png.getvalue()
 
-# %% ../nbs/93_explorer.ipynb #43a4bdb3
+# %% ../nbs/93_explorer.ipynb #1c0221bc
 def export_set(
     state: ExplorerState,
     folder,  # to make; it must not hold files
     pool=None,  # of the table, for a folder of images
-    side: str = None,  # the active one when None
+    side: str | None = None,  # the active one when None
 ) -> list:  # of paths
     "Write selection.json, selection.txt, selection.py and, with a pool, images/ in order."
     import shutil, uuid

@@ -184,7 +184,7 @@ class PoolFigure:
         if p.choice.strategy != 'selectq' or p.plane != 'mean-std': return np.empty((1, 0, 2))
         s = p.choice.settings
         key = 'paths', s, p.site
-        return state._seen.get(key, lambda: data.site_paths(state.table, s, p.site))
+        return state._seen.of(key, lambda: data.site_paths(state.table, s, p.site))
 
     def unbrush(self):
         "Forget what was brushed."
@@ -311,7 +311,7 @@ class SiteFigure:
 
     def _histogram(self, state):
         site, f = state.picture.site, self.figure
-        edges, low, high = state._seen.get(('histogram', site), lambda: data.extremes_histogram(
+        edges, low, high = state._seen.of(('histogram', site), lambda: data.extremes_histogram(
             state.table, site))
         low = low if state.table.stats[:, site, 2].min() < 0 else 0 * low  # all at 0: no news
         for bar, count in zip(f.data, (low, high)):

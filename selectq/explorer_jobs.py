@@ -23,7 +23,8 @@ class Job:
                  first=lambda: None,  # called before `function`, and not interrupted
                  ):
         self.stopped, self._stoppable, self._lock = False, False, threading.Lock()
-        self._found, self._error, self._end = None, None, threading.Event()
+        self._found, self._end = None, threading.Event()
+        self._error: BaseException | None = None
         self._parts = first, function, then
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -40,7 +41,7 @@ class Job:
         finally: self._end.set()
         if not self.stopped: then(self)
 
-    def wait(self, seconds: float = None) -> bool:
+    def wait(self, seconds: float | None = None) -> bool:
         "Whether it ended, after at most so many seconds."
         return self._end.wait(seconds)
 
@@ -58,7 +59,7 @@ class Job:
             if self.stopped or self._end.is_set(): return
             self.stopped = True
             if self._stoppable:  # threads end with a SystemExit without a word
-                ident = ctypes.c_ulong(self._thread.ident)
+                ident = ctypes.c_ulong(self._thread.ident or 0)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit))
 
 # %% ../nbs/91_explorer_jobs.ipynb #d63b8cbb
@@ -83,8 +84,11 @@ class Chooser:
                  state: ExplorerState,
                  show=lambda said, wrong: None,  # called in the event loop when a set has come
                  ):
-        self.state, self.show, self.pending = state, show, {}
-        self.job, self.needs, self._step = None, [], None
+        self.state, self.show = state, show
+        self.pending: dict[str, dict] = {}  # side -> fields of its choice
+        self.job: Job | None = None
+        self.needs: list[Choice] = []  # that the job chooses
+        self._step = self._apply  # to be taken then
 
     def __repr__(self): return f'Chooser({self.state!r}, {self.words() or "nothing under way"})'
 
@@ -95,7 +99,7 @@ class Chooser:
     def _sets(self):
         return ' and '.join(f'{c.n:,} images with {c.strategy}' for c in self.needs)
 
-    def choice(self, side: str = None) -> Choice:
+    def choice(self, side: str | None = None) -> Choice:
         "The choice of a side with the changes under way, as controls show it."
         side = side or self.state.picture.side
         return replace(getattr(self.state.picture, side), **self.pending.get(side, {}))
@@ -121,7 +125,7 @@ class Chooser:
         if not self.give_up() and there: self._reach(there[-1], step)
 
     def _goal(self) -> Picture:
-        return replace(self.state.picture, **{s: self.choice(s) for s in self.pending})
+        return self.state.picture.with_choices({s: self.choice(s) for s in self.pending})
 
     def _apply(self):
         picture = self._goal()
@@ -166,7 +170,8 @@ class Chooser:
     def give_up(self) -> bool:
         "Drop what is under way; whether there was anything."
         there = self.job is not None
-        self._stop(), self.pending.clear()
+        self._stop()
+        self.pending.clear()
         return there
 
 # %% ../nbs/91_explorer_jobs.ipynb #665a073d

@@ -70,7 +70,7 @@ class Choice:
     bits: int = 8  # of the activations
     selectq: SelectQSettings = SelectQSettings()  # seed and score_sites beside them
     search: MatchSettings = QUICK  # of `match`, its seed aside
-    objective: Objective = None  # of `match`: influence, error or log; the target decides if None
+    objective: Objective | None = None  # of `match`: influence, error or log; the target decides if None
     added: tuple = ()  # positions in the pool, by hand
     removed: tuple = ()  # positions in the pool, by hand
 
@@ -97,7 +97,7 @@ def toggled(
     choice: Choice,
     index,  # positions in the pool
     chosen,  # positions of the set as it is
-    add: bool = None,  # add all, or remove all; each changes sides when None
+    add: bool | None = None,  # add all, or remove all; each changes sides when None
 ) -> Choice:
     "A choice with images added or removed by hand."
     added, removed = dict.fromkeys(choice.added), dict.fromkeys(choice.removed)
@@ -119,7 +119,7 @@ PLANES = {'mean-std': 'mean and std', 'min-max': 'min and max', 'two-sites': 'ma
 class Picture:
     "Everything that the screen shows."
     a: Choice = Choice()
-    b: Choice = None  # beside it; one set when None
+    b: Choice | None = None  # beside it; one set when None
     side: str = 'a'  # that controls act on: a or b
     plane: str = 'mean-std'  # axes of the scatter, one of `PLANES`
     site: int = 0  # number of the site that is looked at
@@ -129,7 +129,9 @@ class Picture:
     def sides(self) -> tuple: return ('a',) if self.b is None else ('a', 'b')
     @property
     def choice(self) -> Choice: return getattr(self, self.side)
-    def with_choice(self, choice: Choice) -> 'Picture': return replace(self, **{self.side: choice})
+    def with_choices(self, choices: dict[str, Choice]) -> 'Picture':  # by side
+        return replace(self, a=choices.get('a', self.a), b=choices.get('b', self.b))
+    def with_choice(self, choice: Choice) -> 'Picture': return self.with_choices({self.side: choice})
 
 # %% ../nbs/91_explorer_state.ipynb #e5a34618
 def picture_dict(picture: Picture, sites: list) -> dict:  # what JSON can hold
@@ -160,7 +162,9 @@ class Pictures:
     "The picture that is shown, those before it and those undone."
 
     def __init__(self, picture: Picture):
-        self.picture, self.done, self.undone = picture, [], []
+        self.picture = picture
+        self.done: list[Picture] = []
+        self.undone: list[Picture] = []
         self.check(picture)
 
     def check(self, picture: Picture): "Raises `InputError` for a picture that cannot be shown."
@@ -189,7 +193,7 @@ def named_targets(targets, table: StatisticsTable) -> dict:  # name -> {bits: Ta
     "Targets by name and bits; from `Target` objects, files of `selectq target`, or a list of them."
     if targets is None: targets = []
     if isinstance(targets, (Target, str, Path)): targets = [targets]
-    found = {}
+    found: dict[str, dict[int, Target]] = {}
     for t in (targets.values() if isinstance(targets, dict) else targets):
         t = check_target(t, table) if isinstance(t, Target) else load_target(t, table)
         found.setdefault(t.ranges.estimator, {})[t.bits] = t
@@ -208,7 +212,7 @@ class Recent(OrderedDict):
     "The last few things that were computed, by key."
     def __init__(self, most): super().__init__(); self.most = most
 
-    def get(self, key, make):
+    def of(self, key, make):
         if key not in self: self[key] = make()
         self.move_to_end(key)
         while len(self) > self.most: self.popitem(last=False)
@@ -233,7 +237,7 @@ class ExplorerState(Pictures):
     def __init__(self,
                  table,  # a `StatisticsTable`, or its folder
                  targets=None,  # a `Target`, its file, or a list of them
-                 picture: Picture = None,  # where to begin
+                 picture: Picture | None = None,  # where to begin
                  ):
         self.folder = None if isinstance(table, StatisticsTable) else str(table)
         self.table = load_table(table) if self.folder else table
@@ -257,7 +261,7 @@ class ExplorerState(Pictures):
     def check(self, picture: Picture):
         for side in picture.sides: self.chosen(getattr(picture, side))
 
-    def target(self, choice: Choice = None) -> Target:
+    def target(self, choice: Choice | None = None) -> Target:
         "The target of a choice, or of the active one."
         c = choice or self.picture.choice
         if c.target == TABLE_TARGET: return replace(self.plain, bits=c.bits)
@@ -270,21 +274,21 @@ class ExplorerState(Pictures):
     def chosen(self, c: Choice) -> Selection:
         "The set of a choice, with its changes by hand."
         self.target(c)  # refused where there is none
-        base = self._sets.get(c.key, lambda: chosen_by(self, c))
+        base = self._sets.of(c.key, lambda: chosen_by(self, c))
         edited = lambda: edit_selection(self.table, base, c.added, c.removed)
-        return self._sets.get((c.key, c.added, c.removed), edited)
+        return self._sets.of((c.key, c.added, c.removed), edited)
 
     def knows(self, c: Choice) -> bool: return c.key in self._sets
-    def learn(self, c: Choice, base: Selection): self._sets.get(c.key, lambda: base)
+    def learn(self, c: Choice, base: Selection): self._sets.of(c.key, lambda: base)
 
-    def selection(self, side: str = None) -> Selection:
+    def selection(self, side: str | None = None) -> Selection:
         "The set of a side."
         return self.chosen(getattr(self.picture, side or self.picture.side))
 
-    def rows(self, side: str = None) -> np.ndarray:  # (n,) rows of the table
+    def rows(self, side: str | None = None) -> np.ndarray:  # (n,) rows of the table
         return np.searchsorted(self.table.index, self.selection(side).index)
 
-    def toggle(self, index, add: bool = None):
+    def toggle(self, index, add: bool | None = None):
         "Add or remove images by their positions in the pool."
         rows, p = _rows(self.table, index), self.picture
         chosen = self.selection().index
@@ -314,7 +318,7 @@ def _strip(state, choice, rows):
     "The strip of a set."
     table, target = state.table, state.target(choice)
     band = lambda: data.sets_ends(table, data.random_sets(table, len(rows)), choice.rule)
-    others = state._seen.get(('band', len(rows), choice.rule), band)
+    others = state._seen.of(('band', len(rows), choice.rule), band)
     ends = data.sets_ends(table, rows, choice.rule)
     both = np.concatenate([others, ends[None]])
     wide = target.ranges.beta - target.ranges.alpha
@@ -329,11 +333,11 @@ def _strip(state, choice, rows):
                  error[:-1], ends, others, float(cost[-1]), cost[:-1], exact)
 
 # %% ../nbs/91_explorer_state.ipynb #d5717379
-def strip(state: ExplorerState, side: str = None) -> Strip:
+def strip(state: ExplorerState, side: str | None = None) -> Strip:
     "The set of a side at all sites."
     c, s = getattr(state.picture, side or state.picture.side), state.selection(side)
     key = 'strip', c.target, c.bits, c.rule, s.index.tobytes()
-    return state._seen.get(key, lambda: _strip(state, c, state.rows(side)))
+    return state._seen.of(key, lambda: _strip(state, c, state.rows(side)))
 
 # %% ../nbs/91_explorer_state.ipynb #e9b8875b
 def _changed(settings, usual):
@@ -356,7 +360,7 @@ def _match_lines(state, c):
 # %% ../nbs/91_explorer_state.ipynb #3b804f2a
 def python_lines(
     state: ExplorerState,
-    side: str = None,
+    side: str | None = None,
 ) -> str:
     "The lines of Python that choose the set of a side and write it."
     c = getattr(state.picture, side or state.picture.side)
@@ -383,7 +387,7 @@ def python_lines(
 # %% ../nbs/91_explorer_state.ipynb #61efa643
 def manifest(
     state: ExplorerState,
-    side: str = None,
+    side: str | None = None,
 ) -> Selection:
     "The selection of a side; its manifest holds the picture too."
     s, picture = state.selection(side), picture_dict(state.picture, state.table.sites)

@@ -26,7 +26,7 @@ class Thumbnails:
             raise InputError(f'{pool.source} holds {len(pool)} images, the table has one at '
                              f'position {table.index[-1]}; give the pool of the table')
         self.pool, self.table, self.side, self.most = pool, table, side, most
-        self.kept = OrderedDict()
+        self.kept: OrderedDict[int, str] = OrderedDict()
 
     def ready(self, row) -> bool: return self.pool is None or int(row) in self.kept
 
@@ -57,9 +57,9 @@ def notes_of(
 ) -> list:  # of a list of words for each image
     "What stands out: wide ranges, near duplicates, changes by hand."
     key = 'twins', np.asarray(rows).tobytes()
-    pairs = state._seen.get(key, lambda: near_duplicates(state.table.stats[rows], state.table,
+    pairs = state._seen.of(key, lambda: near_duplicates(state.table.stats[rows], state.table,
                                                          scale=state.scale))
-    twins = {}
+    twins: dict[int, int] = {}
     for k, j in pairs: twins.setdefault(k, j), twins.setdefault(j, k)
     notes = []
     for k, row in enumerate(rows):
@@ -141,7 +141,8 @@ class Shelves(W.VBox):
     "The shelves of both sides."
 
     def __init__(self, state: ExplorerState, thumbs: Thumbnails):
-        self.state, self.thumbs, self.waiting = state, thumbs, None
+        self.state, self.thumbs = state, thumbs
+        self.waiting: asyncio.TimerHandle | None = None
         super().__init__([Shelf(state, thumbs, side) for side in 'ab'])
 
     def update(self):

@@ -9,7 +9,7 @@ __all__ = ['STRATEGIES', 'standardised', 'covering', 'Memory', 'select_first', '
 # %% ../nbs/83_strategies.ipynb #1335a6a1
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 
@@ -58,7 +58,9 @@ class Memory:
 
     def __init__(self, table: StatisticsTable, most: int = 3):  # orders that are kept
         self.table, self.most = table, most
-        self._X, self._orders, self._lock = None, OrderedDict(), threading.RLock()
+        self._X: np.ndarray | None = None
+        self._orders: OrderedDict[object, tuple[list, Iterator]] = OrderedDict()
+        self._lock = threading.RLock()
 
     def X(self) -> np.ndarray:
         "`standardised`, once."
@@ -70,7 +72,7 @@ class Memory:
         "The first n rows that `search(X)`, a generator, gives; the same key goes on."
         with self._lock:
             found, more = self._orders.pop(key, None) or ([], search(self.X()))
-            found += islice(more, max(0, n - len(found)))  # interrupted: begun anew next time
+            found.extend(islice(more, max(0, n - len(found))))  # interrupted: begun anew next time
             self._orders[key] = found, more
             while len(self._orders) > self.most: self._orders.popitem(last=False)
             return np.array(found[:n], np.int64)
