@@ -40,7 +40,8 @@ def _write_app(
     given = ', '.join(f'{k}={v!r}' for k, v in arguments.items())
     source = (f'import os\nos.chdir({place!r})\nfrom selectq.explorer import explore\n'
               f'explore({given})')
-    cell: dict = dict(cell_type='code', source=source, metadata={}, outputs=[], execution_count=None)
+    cell: dict = dict(cell_type='code', source=source, metadata={}, outputs=[],
+                      execution_count=None)
     kernel = dict(name='selectq', display_name='selectq', language='python')
     argv = [sys.executable, '-m', 'ipykernel_launcher', '--log-level=ERROR', '-f',
             '{connection_file}']
@@ -83,7 +84,7 @@ def _voila(
     port: int,
     address: str,
     browser: bool,  # open one
-    token: str | None = None,  # asked for by the page; Voila makes one for other addresses when None
+    token: str | None = None,  # asked for by the page; Voila makes one elsewhere when None
 ) -> list:  # words of a command
     "The command that starts Voila."
     words = [sys.executable, '-m', 'voila', str(folder / 'explorer.ipynb'), '--template=selectq',

@@ -70,7 +70,7 @@ class Choice:
     bits: int = 8  # of the activations
     selectq: SelectQSettings = SelectQSettings()  # seed and score_sites beside them
     search: MatchSettings = QUICK  # of `match`, its seed aside
-    objective: Objective | None = None  # of `match`: influence, error or log; the target decides if None
+    objective: Objective | None = None  # of `match`; the target decides if None
     added: tuple = ()  # positions in the pool, by hand
     removed: tuple = ()  # positions in the pool, by hand
 
@@ -131,7 +131,8 @@ class Picture:
     def choice(self) -> Choice: return getattr(self, self.side)
     def with_choices(self, choices: dict[str, Choice]) -> 'Picture':  # by side
         return replace(self, a=choices.get('a', self.a), b=choices.get('b', self.b))
-    def with_choice(self, choice: Choice) -> 'Picture': return self.with_choices({self.side: choice})
+    def with_choice(self, choice: Choice) -> 'Picture':  # of the side that controls act on
+        return self.with_choices({self.side: choice})
 
 # %% ../nbs/91_explorer_state.ipynb #e5a34618
 def picture_dict(picture: Picture, sites: list) -> dict:  # what JSON can hold
