@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-import numba
 import numpy as np
 
 from .distance import _move, _move_channels
@@ -141,6 +140,8 @@ def _updates(table, settings):
 # %% ../nbs/50_clustering.ipynb #5c1a20cc
 def _move_all_channels(channels, settings, centroids, wins):
     "`_move_channels` at every site, in as many threads as compiled loops may use."
+    import numba
+    move = _move_channels.compiled  # once, before there are threads
     s, (rows, step) = settings, _traversal(len(channels), settings)
     shift, gamma = s.update == 'shift', float(s.gamma)
     def site(k):
@@ -148,7 +149,7 @@ def _move_all_channels(channels, settings, centroids, wins):
         if s.granularity == 'batch':
             mean, std = _pool_batches(*x[rows].astype(float).transpose(2, 1, 0), s.batch_size)
             x, sequence = np.stack([mean.T, std.T], 2), np.arange(len(step))  # (batches, C, 2)
-        _move_channels(x, sequence, step, shift, gamma, centroids[k], wins[k])
+        move(x, sequence, step, shift, gamma, centroids[k], wins[k])
     with ThreadPoolExecutor(numba.get_num_threads()) as threads:
         list(threads.map(site, range(len(centroids))))
 

@@ -6,12 +6,12 @@
 __all__ = ['knowledge_distance', 'cosine_distance', 'channel_distance']
 
 # %% ../nbs/40_distance.ipynb #7d24253c
-import numba
+import sys
+from functools import cached_property
+
 import numpy as np
-from numba.extending import register_jitable
 
 # %% ../nbs/40_distance.ipynb #922f2a2a
-@register_jitable
 def knowledge_distance(
     mu_c,  # mean of the centroid, float64; all five broadcast
     sigma_c,  # standard deviation of the centroid
@@ -23,7 +23,6 @@ def knowledge_distance(
     return (mu_c - mu) ** 2 + gamma * (sigma_c - sigma) ** 2
 
 # %% ../nbs/40_distance.ipynb #59b65ecd
-@register_jitable
 def cosine_distance(
     mu_c,  # mean of the centroid, float64; all five broadcast
     sigma_c,  # standard deviation of the centroid
@@ -36,7 +35,6 @@ def cosine_distance(
     return np.maximum(1 - (mu_c * mu + gamma * (sigma_c * sigma)) / (norm + (norm == 0)), 0.)
 
 # %% ../nbs/40_distance.ipynb #a05ce625
-@register_jitable
 def channel_distance(
     mu_c,  # (C,) means of the centroid's channels, float64
     sigma_c,  # (C,) their standard deviations
@@ -50,9 +48,27 @@ def channel_distance(
         total += knowledge_distance(mu_c[c], sigma_c[c], mu[c], sigma[c], gamma)
     return total / len(mu)
 
+# %% ../nbs/40_distance.ipynb #5947fb9a
+class _Loop:
+    "A loop that Numba compiles, or takes from the disk, at its first call."
+    def __init__(self, loop, **options): self.loop, self.options = loop, options
+
+    @cached_property
+    def compiled(self):
+        global numba  # whose `prange` the loops name
+        import numba
+        from numba.extending import register_jitable
+        for distance in (knowledge_distance, cosine_distance, channel_distance):
+            register_jitable(distance)
+        return numba.njit(error_model='numpy', cache=True, **self.options)(self.loop)
+
+    def __call__(self, *args): return self.compiled(*args)
+
+def _loop(**options): return lambda loop: _Loop(loop, **options)
+
 # %% ../nbs/40_distance.ipynb #7e83d511
-@numba.njit(parallel=True, cache=True, error_model='numpy')
-def _move(mean, std, step, shift, gamma, cosine, centroids, wins):
+@_loop(parallel=True)
+def _move_loop(mean, std, step, shift, gamma, cosine, centroids, wins):
     "Move centroids (sites, N, 2) in place by (sites, T) statistics; count in wins (sites, N)."
     for s in numba.prange(mean.shape[0]):
         for t in range(mean.shape[1]):
@@ -72,8 +88,8 @@ def _move(mean, std, step, shift, gamma, cosine, centroids, wins):
             wins[s, best] += 1
 
 # %% ../nbs/40_distance.ipynb #bf180af2
-@numba.njit(parallel=True, cache=True, error_model='numpy')
-def _score(stats, sites, centroids, gamma, cosine, scores):
+@_loop(parallel=True)
+def _score_loop(stats, sites, centroids, gamma, cosine, scores):
     "Add to scores the distance of stats (images, sites, 4) to the nearest of centroids, per site."
     for i in numba.prange(stats.shape[0]):
         for s in sites:
@@ -86,7 +102,7 @@ def _score(stats, sites, centroids, gamma, cosine, scores):
             scores[i] += least
 
 # %% ../nbs/40_distance.ipynb #64c01885
-@numba.njit(nogil=True, cache=True, error_model='numpy')
+@_loop(nogil=True)
 def _move_channels(x, rows, step, shift, gamma, centroids, wins):
     "Move centroids (N, C, 2) of one site by x (images, C, 2), one of rows after the other."
     for t in range(len(rows)):
@@ -103,7 +119,7 @@ def _move_channels(x, rows, step, shift, gamma, centroids, wins):
         wins[best] += 1
 
 # %% ../nbs/40_distance.ipynb #bf8328df
-@numba.njit(parallel=True, cache=True, error_model='numpy')
+@_loop(parallel=True)
 def _score_channels(x, centroids, gamma, scores):
     "Add to scores the distance of x (images, C, 2) of one site to the nearest of centroids."
     for i in numba.prange(x.shape[0]):
@@ -112,3 +128,46 @@ def _score_channels(x, centroids, gamma, scores):
             mu, sigma = centroids[j, :, 0], centroids[j, :, 1]
             least = min(least, channel_distance(mu, sigma, x[i, :, 0], x[i, :, 1], gamma))
         scores[i] += least
+
+# %% ../nbs/40_distance.ipynb #04d9d4be
+def _move_arrays(mean, std, step, shift, gamma, cosine, centroids, wins):
+    "`_move_loop` without Numba."
+    distance, sites = cosine_distance if cosine else knowledge_distance, np.arange(len(mean))
+    C = np.ascontiguousarray(centroids.transpose(2, 0, 1))  # (2, sites, N)
+    best = np.empty((mean.shape[1], len(mean)), np.int64)  # (T, sites)
+    for t, x in enumerate(np.stack([mean, std]).astype(np.float64).transpose(2, 0, 1)):
+        m, d = x[:, :, None]  # (sites, 1)
+        near = best[t] = distance(C[0], C[1], m, d, gamma).argmin(1)
+        won = C[:, sites, near]  # (2, sites)
+        C[:, sites, near] = won + step[t] * (x - won if shift else x)
+    centroids[:] = C.transpose(1, 2, 0)
+    np.add.at(wins, (sites, best), 1)
+
+# %% ../nbs/40_distance.ipynb #4e8b4320
+def _score_arrays(stats, sites, centroids, gamma, cosine, scores):
+    "`_score_loop` without Numba."
+    distance = cosine_distance if cosine else knowledge_distance
+    for s in sites:
+        m, d = stats[:, s, :2].astype(np.float64).T[:, :, None]  # (images, 1)
+        scores += distance(*centroids[s].T, m, d, gamma).min(1)
+
+# %% ../nbs/40_distance.ipynb #d29fe67d
+_FEW = 30_000  # updates, or images: for more, Numba is loaded
+_LARGE = 1e100  # gamma times the square of a statistic is finite below
+
+def _small(length, gamma, *arrays):
+    "Whether NumPy takes less time than loading Numba, with the same bits."
+    if length > _FEW or 'numba' in sys.modules: return False
+    return gamma <= _LARGE and all(np.abs(a).max(initial=0) <= _LARGE for a in arrays)
+
+def _move(mean, std, step, shift, gamma, cosine, centroids, wins):
+    "Move centroids (sites, N, 2) in place by (sites, T) statistics; count in wins (sites, N)."
+    small = _small(len(step), gamma, mean, std, centroids) and step.max() <= 1
+    move = _move_arrays if small else _move_loop
+    move(mean, std, step, shift, gamma, cosine, centroids, wins)
+
+def _score(stats, sites, centroids, gamma, cosine, scores):
+    "Add to scores the distance of stats (images, sites, 4) to the nearest of centroids, per site."
+    small = _small(len(stats), gamma, stats[..., :2], centroids)
+    score = _score_arrays if small else _score_loop
+    score(stats, sites, centroids, gamma, cosine, scores)

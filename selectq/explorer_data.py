@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OUTLIER', 'sets_ends', 'random_sets', 'predicted_errors', 'rounding_errors', 'extremes_histogram', 'site_paths',
-           'widths', 'near_duplicates']
+           'widths']
 
 # %% ../nbs/91_explorer_data.ipynb #97cece7f
 from dataclasses import replace
@@ -12,10 +12,9 @@ from dataclasses import replace
 import numba
 import numpy as np
 
-from .calibration import Ranges
 from .clustering import SelectQSettings, _start, _updates
 from .distance import _move
-from .rules import Rule, read_rule, rule_groups
+from .rules import read_rule, rule_groups
 from .table import StatisticsTable
 from .targets import CELLS, Target, end_scales
 
@@ -66,18 +65,6 @@ def predicted_errors(
     cell = lambda a, b: target.error[sites, j + a, i + b]
     return ((1 - f) * ((1 - g) * cell(0, 0) + g * cell(0, 1))
             + f * ((1 - g) * cell(1, 0) + g * cell(1, 1)))
-
-# %% ../nbs/91_explorer_data.ipynb #da612b45
-def table_target(
-    table: StatisticsTable,
-) -> Target:  # without errors
-    "A target from the table alone: the mean of the images' extremes."
-    low, high = (table.stats[..., k].mean(0, dtype=np.float64) for k in (2, 3))
-    low, high = np.minimum(low, 0), np.maximum(high, 0)
-    high = np.where(high - low > 0, high, 1e-6)  # a site that is always 0
-    ranges = Ranges(table.sites, table.kind, low.astype(np.float32), high.astype(np.float32),
-                    'mean-extremes')
-    return Target(ranges, 8, dict(weights=table.meta['weights'], pool=table.meta['pool']))
 
 # %% ../nbs/91_explorer_data.ipynb #ed44a857
 def rounding_errors(
@@ -138,38 +125,3 @@ def widths(
     width /= np.maximum(np.median(width, axis=0), np.finfo(np.float32).tiny)
     where = width.argmax(1)
     return width[np.arange(len(width)), where], where
-
-# %% ../nbs/91_explorer_data.ipynb #e2f991fa
-NEAR = .1  # standard deviations
-
-def standard_scores(
-    table: StatisticsTable,
-    rows=slice(None),
-    scale: tuple = None,  # of `score_scale`, if it is known
-) -> np.ndarray:  # (n, sites * 4) float32
-    "Statistics of images in standard deviations of the pool."
-    mean, std = scale or score_scale(table)
-    return ((table.stats[rows] - mean) / std).reshape(len(table.stats[rows]), -1)
-
-def score_scale(
-    table: StatisticsTable,
-) -> tuple:  # (sites, 4) mean, and std; inf where all images agree
-    "Mean and standard deviation of every statistic over the pool."
-    std, low, high = table.stats.std(0), table.stats[..., 2].min(0), table.stats[..., 3].max(0)
-    there = std > 1e-3 * (high - low)[:, None]
-    return table.stats.mean(0), np.where(there, std, np.inf).astype(np.float32)
-
-# %% ../nbs/91_explorer_data.ipynb #4ace7798
-def near_duplicates(
-    table: StatisticsTable,
-    rows,  # (n,) of the table
-    near: float = NEAR,  # distance below which two images are near duplicates
-    scale: tuple = None,  # of `score_scale`, if it is known
-) -> list:  # of (k, j) with k < j: places in `rows`
-    "Pairs of images of a set whose statistics are nearly the same."
-    z = standard_scores(table, np.asarray(rows, np.int64), scale)
-    used = max(int(np.isfinite((scale or score_scale(table))[1]).sum()), 1)
-    square = (z ** 2).sum(1)
-    gap = (square[:, None] + square - 2 * z @ z.T) / used
-    k, j = np.nonzero(np.triu(gap < near ** 2, 1))
-    return list(zip(k.tolist(), j.tolist()))

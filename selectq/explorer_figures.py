@@ -16,6 +16,7 @@ import numpy as np
 from . import explorer_data as data
 from .explorer_state import PLANES, ExplorerState, strip
 from .files import InputError
+from .scoring import near_duplicates
 from .targets import ratios
 
 # %% ../nbs/92_explorer_figures.ipynb #cafca9ef
@@ -383,7 +384,8 @@ def notes_of(
 ) -> list:  # of a list of words for each image
     "What stands out: wide ranges, near duplicates, changes by hand."
     key = 'twins', np.asarray(rows).tobytes()
-    pairs = state._seen.get(key, lambda: data.near_duplicates(state.table, rows, scale=state.scale))
+    pairs = state._seen.get(key, lambda: near_duplicates(state.table.stats[rows], state.table,
+                                                         scale=state.scale))
     twins = {}
     for k, j in pairs: twins.setdefault(k, j), twins.setdefault(j, k)
     notes = []

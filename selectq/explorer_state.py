@@ -20,6 +20,7 @@ from .files import InputError
 from .matching import MatchSettings, match
 from .ranking import Selection, check_n, make_selection, select
 from .rules import read_rule
+from .scoring import feature_scale, table_target
 from .strategies import check_strategy, choose_images
 from .table import StatisticsTable, load_table
 from .targets import Target, check_target, load_target
@@ -192,11 +193,11 @@ class ExplorerState:
         self.table = load_table(table) if self.folder else table
         self.targets = named_targets(targets, self.table)
         self.files = _files(targets)
-        self.plain = data.table_target(self.table)
+        self.plain = table_target(self.table)
         self.undone, self.done = [], []
         self._sets, self._seen = _Recent(32), _Recent(64)
         self.times, self.where = data.widths(self.table)
-        self.scale = data.score_scale(self.table)
+        self.scale = feature_scale(self.table)
         self.picture = picture or self._first()
         for side in self.picture.sides: self.selection(side)  # refused here if it cannot be made
 
@@ -296,7 +297,7 @@ def _strip(state, choice, rows):
     ends = data.sets_ends(table, rows, choice.rule)
     both = np.concatenate([others, ends[None]])
     wide = target.ranges.beta - target.ranges.alpha
-    ratio = both.sum(-1) / np.where(wide > 0, wide, 1)
+    ratio = np.where(wide > 0, both.sum(-1) / np.where(wide > 0, wide, 1), 1)  # 0 at every image: 1
     exact = target.error is not None
     error = (data.predicted_errors(target, both) if exact
              else data.rounding_errors(table, both, choice.bits))
@@ -350,7 +351,7 @@ def python_lines(
     return '\n'.join([*sorted(head), '', *body]) + '\n'
 
 def _target_import(c):
-    return ('from selectq.explorer_data import table_target' if c.target == TABLE_TARGET
+    return ('from selectq.scoring import table_target' if c.target == TABLE_TARGET
             else 'from selectq.targets import load_target')
 
 # %% ../nbs/91_explorer_state.ipynb #61efa643

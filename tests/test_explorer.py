@@ -20,13 +20,13 @@ pytest.importorskip("anywidget", reason="anywidget is not installed")
 
 from selectq.data import open_pool
 from selectq.explorer import Explorer, explore, export_set
-from selectq.explorer_data import table_target
 from selectq.explorer_state import QUICK, Choice, ExplorerState, edit_selection, load_picture
 from selectq.explorer_state import picture_dict, python_lines, read_picture, strip, toggled
 from selectq.files import InputError
 from selectq.matching import match
 from selectq.models import load_network
 from selectq.ranking import load_selection, save_selection, select, select_random
+from selectq.scoring import table_target
 from selectq.strategies import STRATEGIES
 from selectq.targets import TargetSettings, make_target, save_target
 from selectq.traversal import collect

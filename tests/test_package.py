@@ -48,14 +48,19 @@ def test_completion(here):
 
 
 def test_light_commands(world, here):
-    """`info` and `select` on a finished table load no torch."""
+    """`info` and `select` on a finished table load no torch; `select` the same without Numba."""
     code = ("import sys\nfrom selectq.cli import main\n"
             "try: main(sys.argv[1:])\nexcept SystemExit as e: assert not e.code\n"
-            "print([m for m in ('torch', 'matplotlib') if m in sys.modules])")
+            "heavy = 'torch', 'matplotlib', 'pandas', 'numba', 'scipy'\n"
+            "print([m for m in heavy if m in sys.modules])")
     out = python("-c", code, "select", world.table, "-n", 5, cwd=here)[1].splitlines()
     assert out[0].startswith("selection.json: 5 images") and out[-1] == "[]"
+    compiled = ("-c", "import numba\n" + code, "select", world.table, "-n", 5, "--out", "b.json")
+    assert "numba" in python(*compiled, cwd=here)[1].splitlines()[-1]
+    light, heavy = (json.loads((here / f).read_text()) for f in ("selection.json", "b.json"))
+    assert light == heavy and len(light["images"]) == 5
     out = python("-c", code, "info", world.table, cwd=here)[1].splitlines()
-    assert out[0].startswith("network") and out[-1] == "[]"
+    assert out[0].startswith("network") and out[-1] == "['pandas']"
 
 
 def test_formats(world, here):
