@@ -69,6 +69,7 @@ def _read_proto(path):
     except Exception as e:
         raise InputError(f'the external data of {path} cannot be read ({_first_line(e)}); '
                          'put the data file beside the model') from None
+    for t in proto.graph.initializer: t.ClearField('data_location')  # of the file, not the graph
     return proto
 
 # %% ../nbs/37_onnx_models.ipynb #bff1e372
@@ -207,9 +208,17 @@ def working_in(folder):
     finally: os.chdir(before)
 
 # %% ../nbs/37_onnx_models.ipynb #b79a1efb
+def _constants(proto):
+    "Weights are constants, whatever older files say: an input could not be folded."
+    known = {i.name for i in proto.graph.initializer}
+    inputs = [i for i in proto.graph.input if i.name not in known]
+    del proto.graph.input[:]
+    proto.graph.input.extend(inputs)
+
 def _prepared(path, proto):
     "The graph after onnxruntime's own preparation for quantization."
     onnx, shapes = needed('onnx'), _preparation()
+    _constants(proto)
     with tempfile.TemporaryDirectory() as d:
         source, out, silent = Path(d, 'model.onnx'), Path(d, 'prepared.onnx'), logging.root.level
         onnx.save(proto, str(source))
@@ -241,7 +250,8 @@ def load_onnx(
     if preprocess is not None and size is None: size = preprocess.crop
     preprocess, guessed = _preprocess(path, proto, _side(path, axes, layout, size), preprocess)
     session(proto, str(path))
-    ready, digest = _prepared(path, proto), proto.graph.SerializeToString(deterministic=True)
+    digest = proto.graph.SerializeToString(deterministic=True)
+    ready = _prepared(path, proto)
     return OnnxModel(path.stem, ready, name, tuple(o.name for o in ready.graph.output), layout,
                      axes[0] or None, preprocess, guessed, hashlib.sha256(digest).hexdigest())
 
@@ -316,13 +326,15 @@ class Runner:
     def _call(self, x, more):
         "One call: a fixed batch is filled up with its last image."
         n, m = len(x), self.model
-        if m.batch and n < m.batch: x = np.concatenate([x, x[-1:].repeat(m.batch - n, 0)])
+        filled = m.batch if m.batch and n < m.batch else 0
+        if filled: x = np.concatenate([x, x[-1:].repeat(filled - n, 0)])
         if m.layout == 'NHWC': x = x.transpose(0, 2, 3, 1)
         try: found = self.run(self.outputs, {m.input: np.ascontiguousarray(x), **more})
         except Exception as e:  # onnxruntime raises a dozen classes
             raise InputError(f'{m.name} fails on images of shape {x.shape} ({_first_line(e)}); '
                              'export it with a free batch size') from None
-        return [y[:n] if np.ndim(y) else y for y in found]
+        part = lambda y: y[:len(y) * n // filled] if np.ndim(y) and len(y) % filled == 0 else y
+        return [part(y) for y in found] if filled else found
 
     def __call__(self,
         images,  # (B, 3, H, W) float32

@@ -216,6 +216,7 @@ class OnnxEngine(Engine):
     def statistics(self):  # a function from images to (B, sites, 4) float32
         "One function for batches, or one that takes images singly where rows are no images."
         m, x = self.model, noise_array(self.model.preprocess, self.model.batch or _STEP, 1)
+        if self.engine == 'openvino': Runner(m)(x[:1])  # it does not see what onnxruntime refuses
         if m.batch != 1:
             found = _Statistics(m, self.tensors, False, self.engine)
             if _rows_are_images(found, x): return found
