@@ -238,19 +238,15 @@ def activation_quantizers(
     model,  # `openvino.Model` made by NNCF
 ) -> dict:  # tensor name -> FakeQuantize node
     "The nodes that quantize activations, by the name of the tensor that they read."
-    found = {}
+    found, weights = {}, set()  # what is computed from constants alone
     for node in model.get_ordered_ops():
-        if node.get_type_name() != 'FakeQuantize' or _constant(node.input_value(0)): continue
-        names = node.input_value(0).get_names() or node.output(0).get_names()
-        found[min(names, key=len) if names else node.get_friendly_name().split('/')[0]] = node
+        sources = [v.get_node().get_name() for v in node.input_values()]
+        if node.get_type_name() == 'Constant' or sources and weights.issuperset(sources):
+            weights.add(node.get_name())
+        elif node.get_type_name() == 'FakeQuantize':
+            names = node.input_value(0).get_names() or node.output(0).get_names()
+            found[min(names, key=len) if names else node.get_friendly_name().split('/')[0]] = node
     return found
-
-def _constant(output):
-    "Whether a value is computed from constants alone: weights."
-    node = output.get_node()
-    if node.get_type_name() in ('Constant', 'Parameter'): return node.get_type_name() == 'Constant'
-    return node.get_type_name() in ('Convert', 'Multiply', 'Subtract', 'Reshape', 'FakeQuantize') \
-        and all(_constant(v) for v in node.input_values())
 
 # %% ../nbs/83_integer.ipynb #589fbc33
 def openvino_ranges(
