@@ -62,8 +62,10 @@ def score_gap(
     for n in (len(images), len(images) - 1):
         scores = run(images[:n].cpu().numpy())[0]
         if scores.shape != exact[:n].shape: return float('inf')
-        gap = max(gap, float(np.abs(scores - exact[:n]).max() / max(np.abs(exact).max(), 1e-30)))
-    return gap if np.isfinite(gap) else float('inf')
+        off = float(np.abs(scores - exact[:n]).max() / max(np.abs(exact).max(), 1e-30))
+        if not np.isfinite(off): return float('inf')
+        gap = max(gap, off)
+    return gap
 
 # %% ../nbs/38_onnx_export.ipynb #8a2eb782
 def export_onnx(
