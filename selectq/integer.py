@@ -188,7 +188,8 @@ def activation_quantizers(
     model,  # `openvino.Model` made by NNCF
 ) -> dict:  # tensor name -> FakeQuantize node
     "The nodes that quantize activations, by the name of the tensor that they read."
-    found, weights = {}, set()  # what is computed from constants alone
+    found: dict = {}
+    weights: set = set()  # what is computed from constants alone
     for node in model.get_ordered_ops():
         sources = [v.get_node().get_name() for v in node.input_values()]
         if node.get_type_name() == 'Constant' or sources and weights.issuperset(sources):

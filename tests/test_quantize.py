@@ -191,18 +191,12 @@ def test_places_that_cannot_be_used(small, tmp_path):
     write_images(tmp_path / "sick", n=5)
     (tmp_path / "sick" / "3.png").write_bytes(b"none")
     (tmp_path / "file").write_text("mine")
-    cases = {
-        "empty": ("-n 1 --out {here}/x", "empty holds no images"),
-        "one": ("-n 1 --out {here}/x", "-n 1 takes the whole pool"),
-        "sick": ("-n 2 --out {here}/x", "3.png"),
-    }
-    base = f"quantize '{small}/model.onnx' {{pool}} {LOOK} "
-    for pool, (more, words) in cases.items():
-        line = base.replace("{pool}", f"'{tmp_path / pool}'") + more.replace("{here}", str(tmp_path))
-        one_line(call(line), words)
+    cases = dict(empty="empty holds no images", one="-n 1 takes the whole pool", sick="3.png")
+    base = f"quantize '{small}/model.onnx' {LOOK} -n 1 "
+    for pool, words in cases.items():
+        one_line(call(f"{base} '{tmp_path}/{pool}' --out '{tmp_path}/x'"), words)
         assert not (tmp_path / "x").exists(), pool
-    line = base.replace("{pool}", f"'{small}/pool'") + f"-n 2 --out '{tmp_path}/file'"
-    one_line(call(line), "is a file", "folder")
+    one_line(call(f"{base} '{small}/pool' --out '{tmp_path}/file'"), "is a file", "folder")
     assert (tmp_path / "file").read_text() == "mine"
 
 
