@@ -12,7 +12,7 @@ OWNER ?=
 REPO ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-lowest export clean-notebooks readme notebooks pages address docs inventory
+.PHONY: help venv demo test test-lowest test-pages export clean-notebooks readme notebooks pages address docs inventory
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,10 @@ test-lowest: ## pytest and three notebooks under the lowest allowed versions, in
 	$(LOWEST)/bin/python -m pytest -q tests
 	for nb in 20_quantizer 60_ranking quickstart; do \
 		$(LOWEST)/bin/nbdev_test --path nbs/$$nb.ipynb || exit 1; done
+
+# Not a part of `make test`: more than half an hour of the processor, and an environment with all extras.
+test-pages: $(VENV)/.dev ## run every page from the wheel, in a clean environment away from here
+	@$(BIN)/python scripts/pages_anywhere.py
 
 export: $(VENV)/.dev ## write selectq/*.py and nbs/nbdev.yml
 	@$(BIN)/nbdev_export

@@ -49,6 +49,7 @@ setup(
         f"Intended Audience :: {cfg['audience']}",
         f"Natural Language :: {cfg['language']}",
         "Programming Language :: Python :: 3",
+        "Typing :: Typed",
     ],
     packages=packages,
     package_data={lib: data},

@@ -25,7 +25,7 @@ import stated  # noqa: E402
 from check_notebooks import notebooks  # noqa: E402
 
 # Left out of a plain run; `--only NAME` runs them. Empty: every check runs.
-OFF = ()
+OFF = ("types",)
 BIN = Path(sys.executable).parent
 NOT_OURS = ("__pycache__", ".ipynb_checkpoints", ".last_checked", "*.pyc")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:root|home|tmp|work|Users)/[^\s'\"<]*")
@@ -310,6 +310,11 @@ def check_parameters():
     return "\n".join(problems)
 
 
+def check_types():
+    """mypy finds nothing in selectq/, under the settings of pyproject.toml"""
+    return run("-m", "mypy", quiet=True) and "see above"
+
+
 def check_notebooks():
     """every notebook below nbs/ runs from top to bottom, each in its process; tests/ beside them"""
     with tempfile.TemporaryDirectory() as tmp:
@@ -341,6 +346,7 @@ CHECKS = {
         check_figures,
         check_width,
         check_parameters,
+        check_types,
         check_notebooks,
         check_pytest,
     )

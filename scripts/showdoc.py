@@ -175,7 +175,7 @@ def type_words(kind):
     if kind is type(None):
         return "None"
     if isinstance(kind, str):
-        return kind
+        return " or ".join(kind.split(" | "))
     if kind is Ellipsis:
         return "..."
     origin, args = typing.get_origin(kind), typing.get_args(kind)

@@ -18,7 +18,7 @@ from .plots import selection_names
 from .studies import Recipe
 
 # %% ../nbs/89_ablations.ipynb #f260b580
-KNOB_VALUES = {
+KNOB_VALUES: dict = {
     'centroids': [dict(centroids=c) for c in (1, 2, 5, 10, 20, 50, 100)],
     'gamma': [dict(gamma=g) for g in (0., .1, 1., 10., 100.)],
     'step': [dict(lambda_min=a, lambda_max=b) for a, b in

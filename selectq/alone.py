@@ -39,7 +39,7 @@ def _work(pipe, function, args, warm):
 def run_alone(
     function,  # of a module
     *args,
-    warm: tuple = None,  # arguments of a first call that is not measured
+    warm: tuple | None = None,  # arguments of a first call that is not measured
 ) -> tuple:  # (what the function returns, dict of seconds, megabytes at most, before the work)
     "Call a function in a new process and measure it. Its `InputError` is raised here."
     from selectq.alone import _work  # by its module, which the new process imports

@@ -11,6 +11,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +26,9 @@ class Batch:
     index: np.ndarray  # (B,) int64, positions in the pool
     names: list  # B names
     digests: list  # B digests of the encoded bytes
-    images: object  # (B, 3, H, W) float32, a tensor or an array
+    images: Any  # (B, 3, H, W) float32, a tensor or an array
     unreadable: list  # (position, name, reason) of the images left out
-    labels: np.ndarray = None  # (B,) int64, where they are known
+    labels: np.ndarray | None = None  # (B,) int64, where they are known
     def __len__(self): return len(self.index)
 
 # %% ../nbs/06_batches.ipynb #a4d7cf76
@@ -70,12 +71,12 @@ def _collate(rows, library=None):
 def cut(
     indices,  # positions, ascending where `chunk` is given
     batch_size: int,  # images per batch
-    chunk: int = None,  # no batch crosses a multiple of this position
+    chunk: int | None = None,  # no batch crosses a multiple of this position
 ) -> list:  # of arrays of positions
     "Cut positions into batches."
     if batch_size < 1: raise InputError(f'batch_size={batch_size} is below 1; give at least 1')
     indices = np.asarray(indices)
-    edges = np.flatnonzero(np.diff(indices // chunk)) + 1 if chunk else []
+    edges = np.flatnonzero(np.diff(indices // chunk)) + 1 if chunk else np.empty(0, int)
     parts = np.split(indices, edges)
     return [p[k:k + batch_size] for p in parts for k in range(0, len(p), batch_size)]
 
@@ -95,7 +96,8 @@ def _array_batches(decoded, parts, workers):
         for part in parts: yield _collate(read(part), np)
         return
     with ThreadPoolExecutor(workers) as pool:
-        ahead, left = deque(), iter(parts)
+        ahead: deque = deque()
+        left = iter(parts)
         try:
             while True:
                 for part in islice(left, 2 * workers - len(ahead) + 1):
@@ -111,7 +113,7 @@ def load_batches(
     indices=None,  # positions to read, in order; all by default
     batch_size: int = 32,  # images per batch
     workers: int = 0,  # processes that decode beside this one; 0 decodes in this one
-    chunk: int = None,  # no batch crosses a multiple of this position
+    chunk: int | None = None,  # no batch crosses a multiple of this position
     arrays: bool = False,  # numpy arrays, and threads as workers: nothing of PyTorch is imported
 ):  # yields `Batch`
     "Read images in order, in batches of `batch_size`, the last one smaller."

@@ -6,6 +6,7 @@
 __all__ = ['Unit', 'module_calls', 'find_units', 'unit_data']
 
 # %% ../nbs/81_blocks.ipynb #e3d1b082
+from collections.abc import Iterable
 from contextlib import contextmanager
 from typing import Literal, get_args
 
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from .files import InputError
-from .models import as_network
+from .models import Network, as_network
 from .sites import LAYERS, _device, inference
 
 # %% ../nbs/81_blocks.ipynb #d37b7488
@@ -30,7 +31,8 @@ def module_calls(
     example: torch.Tensor,  # (B, C, H, W) a batch to send through
 ) -> dict:  # name -> one bool for each call, in the order in which the first calls end
     "Which modules are called, and whether each call maps tensors of the batch to one."
-    found, names = {}, {m: n for n, m in module.named_modules()}
+    found: dict = {}
+    names = {m: n for n, m in module.named_modules()}
     def note(m, args, kwargs, out):
         found.setdefault(names[m], []).append(_of_batch(args, kwargs, out))
     plain = (m for m in names if not isinstance(m, torch.jit.ScriptModule))  # those take hooks
@@ -81,9 +83,9 @@ class _Tree:
 
 # %% ../nbs/81_blocks.ipynb #cb806ee8
 def find_units(
-    net,  # a `Network` or `nn.Module`
+    net: Network | nn.Module,  # a `Network` or `nn.Module`
     unit: Unit = 'block',
-    example: torch.Tensor = None,  # (B, C, H, W) a batch to send through; zeros when None
+    example: torch.Tensor | None = None,  # (B, C, H, W) a batch to send through; zeros when None
     most: int = 8,  # layers in a block
 ) -> list:  # names of modules, in the order of the calls
     "The parts that are reconstructed one after the other. Raises `InputError` if there are none."
@@ -120,10 +122,10 @@ def _captured(module, name, seen):
 def unit_data(
     module: nn.Module,  # float, or inside `quantized`
     name: str,  # of the unit
-    batches,  # iterable of (B, C, H, W) tensors
+    batches: Iterable[torch.Tensor],  # iterable of (B, C, H, W) tensors
 ):  # (inputs, output): a tuple of tensors and a tensor, of all images
     "What goes into a unit, before its sites are quantized, and what comes out of it."
-    seen = [], []
+    seen: tuple[list, list] = [], []
     with inference(module), _captured(module, name, seen):
         for x in batches:
             try: module(x)

@@ -7,6 +7,7 @@ __all__ = ['Inputs', 'Ranges', 'table_ranges', 'pass_ranges', 'quantized_weights
            'QuantizationSettings', 'network_weights', 'per_site', 'site_bits', 'activation_quantizer', 'quantized']
 
 # %% ../nbs/70_calibration.ipynb #484e00c8
+from collections.abc import Iterable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -16,10 +17,10 @@ import torch
 from torch import nn
 
 from .files import InputError
-from .models import as_network
+from .models import Network, as_network
 from .quantizer import check_bits, fake_quantize_channels, fake_quantizer
 from .ranking import Selection, check_selection
-from .sites import SiteHooks, find_sites, inference, layer_weights
+from .sites import SiteHooks, check_site_kind, find_sites, inference, layer_weights
 from .statistics import batch_statistics
 from .table import StatisticsTable
 
@@ -43,7 +44,7 @@ def _with_zero(sites, kind, low, high):
 # %% ../nbs/70_calibration.ipynb #da04431a
 def table_ranges(
     table: StatisticsTable,  # of the pool
-    selection: Selection = None,  # chosen from this table; the whole pool when None
+    selection: Selection | None = None,  # chosen from this table; the whole pool when None
 ) -> Ranges:
     "Min/max ranges of a selection, read from the table: no forward pass."
     stats = table.stats if selection is None else table.stats[check_selection(selection, table)]
@@ -51,8 +52,8 @@ def table_ranges(
 
 # %% ../nbs/70_calibration.ipynb #0cbd5942
 def pass_ranges(
-    net,  # a `Network` or `nn.Module`
-    batches,  # iterable of (B, C, H, W) tensors
+    net: Network | nn.Module,  # a `Network` or `nn.Module`
+    batches: Iterable[torch.Tensor],  # iterable of (B, C, H, W) tensors
     kind: str,  # activation, relu, output or input
     sites: list,  # names expected, in call order
 ) -> Ranges:
@@ -60,7 +61,8 @@ def pass_ranges(
     if not sites: raise InputError(f'sites={sites!r} names none; give those of find_sites')
     module = as_network(net).module
     with inference(module):
-        stats = np.concatenate([batch_statistics(module, x, kind, sites) for x in batches])
+        known = check_site_kind(kind)
+        stats = np.concatenate([batch_statistics(module, x, known, sites) for x in batches])
     return _with_zero(sites, kind, stats[..., 2].min(0), stats[..., 3].max(0))
 
 # %% ../nbs/70_calibration.ipynb #43828ac1
@@ -88,11 +90,12 @@ def quantized_weights(
     module: nn.Module,
     bits: int,  # 2 to 16
     correct_bias: bool = False,  # put the mean of each channel back
-    layer_bits: dict = None,  # layer name -> bits, for layers that differ
+    layer_bits: dict | None = None,  # layer name -> bits, for layers that differ
 ) -> dict:  # parameter -> quantized tensor; one that layers share has the largest of their bits
     "Fake-quantized weights of every layer (`layer_weights`), one range per output channel."
     check_bits(bits)
-    found, holder, most = layer_weights(module), {}, {}
+    found, holder = layer_weights(module), dict[nn.Parameter, nn.Module]()
+    most = dict[nn.Parameter, int]()
     for name, (m, w) in found.items():
         layer = name.rpartition('.')[0]
         if not isinstance(w, nn.Parameter):
@@ -118,8 +121,8 @@ def swapped(
 
 # %% ../nbs/70_calibration.ipynb #9b2b3331
 def edge_layers(
-    net,  # a `Network` or `nn.Module`
-    example: torch.Tensor = None,  # (B, C, H, W) a batch to send through; zeros when None
+    net: Network | nn.Module,  # a `Network` or `nn.Module`
+    example: torch.Tensor | None = None,  # (B, C, H, W) a batch to send through; zeros when None
 ) -> tuple:  # names
     "The convolution or linear layers that are called first and last."
     net = as_network(net)
@@ -138,7 +141,7 @@ Inputs = Literal['float', 'quantized']
 class QuantizationSettings:
     "How to quantize, beside bits and ranges. Raises `InputError` for what cannot be used."
     correct_bias: bool = False  # put the mean of each channel's weights back
-    edge_bits: int = None  # 2 to 16, least bits of the first and the last layer; none when None
+    edge_bits: int | None = None  # 2 to 16, least bits of the first and last layer; none when None
     inputs: Inputs = 'float'  # ranges from the float network, or from the one quantized so far
     def __post_init__(self):
         if not isinstance(self.correct_bias, bool):
@@ -151,16 +154,16 @@ class QuantizationSettings:
 
 # %% ../nbs/70_calibration.ipynb #9fc7b4fa
 def network_weights(
-    net,  # a `Network` or `nn.Module`
+    net: Network | nn.Module,  # a `Network` or `nn.Module`
     bits: int,  # 2 to 16; 32 leaves them float
     settings: QuantizationSettings = QuantizationSettings(),
-    example: torch.Tensor = None,  # a batch that shows the order of the layers, see `edge_layers`
+    example: torch.Tensor | None = None,  # a batch that shows the order of the layers
 ) -> dict:  # parameter -> quantized tensor
     "The quantized weights of a network under these settings."
     net = as_network(net)
     if bits == 32: return {}
-    edges = edge_layers(net, example) if settings.edge_bits else ()
-    more = {name: max(bits, settings.edge_bits) for name in edges}
+    least = settings.edge_bits or 0
+    more = {name: max(bits, least) for name in (edge_layers(net, example) if least else ())}
     return quantized_weights(net.module, bits, settings.correct_bias, more)
 
 # %% ../nbs/70_calibration.ipynb #30810b2b
@@ -200,14 +203,14 @@ def activation_quantizer(
 # %% ../nbs/70_calibration.ipynb #6c502f00
 @contextmanager
 def quantized(
-    net,  # a `Network` or `nn.Module`
+    net: Network | nn.Module,  # a `Network` or `nn.Module`
     ranges: Ranges,  # of the activations
     w_bits: int,  # weights, 2 to 16; 32 leaves them float
     a_bits: int,  # activations, 2 to 16; 32 leaves them float
-    weights: dict = None,  # of `network_weights`; made here when None
+    weights: dict | None = None,  # of `network_weights`; made here when None
     *,
     settings: QuantizationSettings = QuantizationSettings(),  # bias correction, edge bits
-    example: torch.Tensor = None,  # a batch that shows the order of the layers, see `edge_layers`
+    example: torch.Tensor | None = None,  # a batch that shows the order of the layers
 ):
     "Inside, the network computes with quantized weights and activations, without gradients."
     net = as_network(net)
@@ -217,5 +220,6 @@ def quantized(
         stack.enter_context(swapped(weights))
         if a_bits != 32:
             quantizer = activation_quantizer(ranges, site_bits(ranges, a_bits, settings))
-            stack.enter_context(SiteHooks(net.module, ranges.kind, quantizer, ranges.sites))
+            kind = check_site_kind(ranges.kind)
+            stack.enter_context(SiteHooks(net.module, kind, quantizer, ranges.sites))
         yield net.module

@@ -49,9 +49,9 @@ class ChannelTable:
 
 # %% ../nbs/36_channels.ipynb #9e89d842
 def check_channels(
-    channels: ChannelTable,  # or None, which is refused
+    channels: ChannelTable | None,  # None is refused
     table: StatisticsTable,  # that they are to be used with
-):
+) -> ChannelTable:  # the same
     "Refuse channels of other weights, sites or images than the table's."
     way = f'channel_statistics(net, pool, {table.kind!r}) with the network and pool of the table'
     if channels is None:
@@ -68,6 +68,7 @@ def check_channels(
         if differs:
             raise InputError(f'the channels are not those of the table: they are of {what}; '
                              f'make them by {way}')
+    return c
 
 # %% ../nbs/36_channels.ipynb #78193c3a
 def channel_statistics(
@@ -75,7 +76,7 @@ def channel_statistics(
     pool,  # what `open_pool` opens, or a loader: an iterable of batches
     kind: SiteKind = 'activation',  # which tensors are sites
     *,
-    settings: TraversalSettings = None,  # the defaults when None
+    settings: TraversalSettings | None = None,  # the defaults when None
     **changes,  # single settings by keyword: batch_size, workers, chunk, noise, seed, ...
 ) -> ChannelTable:
     "Traverse the pool once and keep mean and std of every channel at every site, in memory."
@@ -85,7 +86,8 @@ def channel_statistics(
     check, held = _Unreadable(total, s.allow_unreadable), []
     noise = noise_statistics(net, kind, s.noise, s.seed, 'uniform', batch_size=s.batch_size,
                              like=source.like, channels=True)
-    parts, two = [[] for _ in noise], _draw_noise(net, 2, s.seed, 'uniform', source.like)
+    parts: list = [[] for _ in noise]
+    two = _draw_noise(net, 2, s.seed, 'uniform', source.like)
     with _ready(net, kind, two) as (sites, fmt), show_bar(total, 0, s.progress, 'channels') as bar:
         for b in _TorchEngine(net, kind).batches(source, s):
             check(b.unreadable)

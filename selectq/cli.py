@@ -27,7 +27,7 @@ from .options import Initialisation, ModelArg, Number, PoolArg, Rule, ScoreSites
 from .options import Shuffle, Sites, StatsArg, StatsOption, Strategies, TBatch, Unreadable
 from .options import ValArg, Workers, _NetworkOptions, _QuantizationOptions
 from .options import _SelectQOptions, _Spread, _WorkOptions, _argument, _grouped
-from .options import _in_options, _names, _notices, _option
+from .options import _in_options, _names, _notices, _option, _several
 from .printing import check_format, printed, tabulated
 from .quantize_command import quantize
 from .report import _Plan, _facts, _refuse, _run, _say_float, _show, _write_results
@@ -54,7 +54,7 @@ def _message(e):
 
 # %% ../nbs/90_cli.ipynb #5a20e6ae
 def main(
-    args: list = None,  # arguments; those of the process when None
+    args: list | None = None,  # arguments; those of the process when None
 ):
     "Run the command line. Exits with 0, or 2 for input that cannot be used, 130 when interrupted."
     # idle threads sleep: other processes share the cores
@@ -129,10 +129,10 @@ def stats(model: ModelArg, pool: PoolArg,
         return onnx_stats(found, images, look.tool, out, engine, **how)
     from selectq.sites import check_site_kind
     from selectq.traversal import traverse
-    check_site_kind(sites)
+    kind = check_site_kind(sites)
     with _processes(network.device) as (rank, device):
         net = _network(model, network.weights, device, network.fast_decode, network.fold_batchnorm)
-        traverse(net, images, sites, out, **how)
+        traverse(net, images, kind, out, **how)
     if rank: return
     from selectq.models import count_batchnorm
     m = json.loads((Path(out) / 'meta.json').read_text())
@@ -150,9 +150,10 @@ def info(table: StatsArg,
          form: Form = 'text'):
     "One page about a statistics table: images, ranges, extremes, provenance."
     from selectq.info import site_ranges, table_info
-    if check_format(form) == 'text': return print(table_info(table, extreme))
+    shape = check_format(form)
+    if shape == 'text': return print(table_info(table, extreme))
     from selectq.table import load_table
-    print(tabulated(site_ranges(load_table(table)), form))
+    print(tabulated(site_ranges(load_table(table)), shape))
 
 app.command('export-onnx')(export_onnx_command)
 
@@ -274,7 +275,8 @@ class _EvaluateOptions(_LoadOptions):
 def evaluate(model: ModelArg, val: ValArg, stats: StatsOption,
              selection: Annotated[List[str], _option(help='Selection of that table; may be given '
                                                           'several times.')],
-             how: _EvaluateOptions, work: _PrintedWork, bits: Bits = ('8', '6', '4'),
+             how: _EvaluateOptions, work: _PrintedWork,
+             bits: Bits = _several('8', '6', '4'),
              out: Annotated[Optional[str], _option(help='CSV file for the results.')] = None):
     "Accuracy of MODEL on VAL, calibrated with each selection, at each bit width."
     pairs, settings, ranges = _bits(bits), how.settings(), list(how.ranges)
@@ -305,12 +307,12 @@ def evaluate(model: ModelArg, val: ValArg, stats: StatsOption,
 class _RunOptions:
     "What a run compares."
     n: Number = 1000
-    bits: Bits = ('8', '6', '4')
+    bits: Bits = _several('8', '6', '4')
     random_seeds: Annotated[int, _option(
         help='Random selections of the same size to compare with.')] = 5
     both_readings: Annotated[bool, _option(
         '--both-readings', help="Also the text's reading: shift, lowest.")] = False
-    strategies: Strategies = ('selectq', 'random')
+    strategies: Strategies = _several('selectq', 'random')
     sites: Sites = 'activation'
 
 @app.command(cls=_Spread)
@@ -393,8 +395,7 @@ def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, ta
           out: Annotated[str, _option(
               help='Folder for EXPERIMENT.csv and the statistics.')] = 'results'):
     "An experiment of the paper: our figures, and the paper's beside them. Run again to go on."
-    changes = what.changes()
-    check_format(work.form)
+    changes, form = what.changes(), check_format(work.form)
     pool, images = _pool(train, 'train', work.classes), _pool(val, 'val', work.classes)
     from dataclasses import replace
     import pandas as pd
@@ -402,7 +403,7 @@ def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, ta
     from selectq.models import build_network
     from selectq.paper import READINGS, beside_paper, experiment_settings, run_experiment
     from selectq.sites import check_site_kind
-    check_site_kind(what.sites)
+    kind = check_site_kind(what.sites)
     pool, images = limit_pool(pool, what.limit_train), limit_pool(images, what.limit_val)
     names = experiment_settings(experiment, pool, **changes).networks
     # a wrong name is refused before an hour's work, not after
@@ -410,9 +411,9 @@ def paper(experiment: Annotated[str, _argument('EXPERIMENT', 'table1, table2, ta
     readings = tuple(replace(r, score_sites=what.score_sites) for r in READINGS)
     done = [run_experiment(experiment, _paper_network(name, what.weights, work.device), pool,
                            images, out, traversals=what.traversals, readings=readings,
-                           kind=what.sites, changes=changes, **work.reading())
+                           kind=kind, changes=changes, **work.reading())
             for name in names]
-    print(printed(beside_paper(pd.concat(done)), work.form))
+    print(printed(beside_paper(pd.concat(done)), form))
     count = sum(map(len, done))
     print(f'\n{Path(out) / experiment}.csv: {count} results; run the same command again to go on '
           'or to extend it', file=sys.stdout if work.form == 'text' else sys.stderr)

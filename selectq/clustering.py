@@ -9,13 +9,14 @@ __all__ = ['Update', 'Order', 'Granularity', 'Distance', 'Initialisation', 'READ
 # %% ../nbs/50_clustering.ipynb #3df0a843
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from .distance import _move, _move_channels
 from .files import InputError
 from .table import StatisticsTable
+if TYPE_CHECKING: from selectq.channels import ChannelTable
 
 # %% ../nbs/50_clustering.ipynb #6e416aa4
 Update = Literal['additive', 'shift']
@@ -147,7 +148,8 @@ def _move_all_channels(channels, settings, centroids, wins):
     def site(k):
         x, sequence = channels.stats[k], rows
         if s.granularity == 'batch':
-            mean, std = _pool_batches(*x[rows].astype(float).transpose(2, 1, 0), s.batch_size)
+            mean, std = x[rows].astype(float).transpose(2, 1, 0)
+            mean, std = _pool_batches(mean, std, s.batch_size)
             x, sequence = np.stack([mean.T, std.T], 2), np.arange(len(step))  # (batches, C, 2)
         move(x, sequence, step, shift, gamma, centroids[k], wins[k])
     with ThreadPoolExecutor(numba.get_num_threads()) as threads:
@@ -219,7 +221,7 @@ class Clustering:
 def cluster(
     table: StatisticsTable,  # of the pool, with the statistics of noise
     settings: SelectQSettings = SelectQSettings(),
-    channels: 'ChannelTable' = None,  # of the same pool; only distance='channel' reads it
+    channels: 'ChannelTable | None' = None,  # of the same pool; only distance='channel' reads it
     noise=None,  # of `noise_statistics`, in place of the table's noise
 ) -> Clustering:
     "Dynamic clustering of the statistics at every site (Eq. 3 and 4), from those of noise images."
@@ -227,6 +229,7 @@ def cluster(
     wins = np.zeros((len(table.sites), s.centroids), np.int64)
     if s.distance == 'channel': _move_all_channels(channels, s, centroids, wins)
     else:
-        cosine = s.distance == 'cosine'
-        _move(*_updates(table, s), s.update == 'shift', float(s.gamma), cosine, centroids, wins)
+        mean, std, step = _updates(table, s)
+        how = s.update == 'shift', float(s.gamma), s.distance == 'cosine'
+        _move(mean, std, step, *how, centroids, wins)
     return Clustering(centroids, wins, s)

@@ -8,6 +8,7 @@ __all__ = ['archive_address', 'fetch_results', 'results_folder']
 # %% ../nbs/95_colab.ipynb #fd711ccb
 import os, tarfile, tempfile, urllib.request, zlib
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ._modidx import d as _index
 
@@ -23,11 +24,11 @@ def _repository_results(
 
 # %% ../nbs/95_colab.ipynb #63ee052a
 def archive_address(
-    settings: dict = None,  # `git_url` and `branch` of a repository; that of this package when None
+    settings: dict | None = None,  # `git_url`, `branch`; those of this package when None
 ) -> str:  # of a .tar.gz
     "Where the repository can be fetched as one file."
-    settings = settings or _index['settings']
-    return f"{settings['git_url']}/archive/refs/heads/{settings['branch']}.tar.gz"
+    found: Any = settings or _index['settings']
+    return f"{found['git_url']}/archive/refs/heads/{found['branch']}.tar.gz"
 
 # %% ../nbs/95_colab.ipynb #2785b55f
 def fetch_results(
@@ -42,10 +43,12 @@ def fetch_results(
             with stream, tarfile.open(fileobj=stream, mode='r|gz') as archive:
                 for member in archive:
                     parts = PurePosixPath(member.name).parts[1:]  # without the archive's folder
-                    if not member.isfile() or parts[:1] != ('results',) or '..' in parts: continue
+                    if parts[:1] != ('results',) or '..' in parts: continue
+                    file = archive.extractfile(member) if member.isfile() else None
+                    if file is None: continue
                     target = Path(aside, *parts)
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(archive.extractfile(member).read())
+                    target.write_bytes(file.read())
             if not Path(aside, 'results').is_dir(): raise FileNotFoundError('it holds no results/')
             os.replace(Path(aside, 'results'), folder)
     except (OSError, EOFError, zlib.error, tarfile.TarError) as e:
@@ -54,7 +57,7 @@ def fetch_results(
 
 # %% ../nbs/95_colab.ipynb #fb098da8
 def results_folder(
-    address: str = None,  # of an archive of the repository; that of settings.ini when None
+    address: str | None = None,  # of an archive of the repository; that of settings.ini when None
 ) -> Path:
     "Folder of the published results: the repository's, or else a copy in `selectq-results`."
     if found := _repository_results(Path.cwd()): return found

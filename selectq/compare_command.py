@@ -13,7 +13,7 @@ from typing import Annotated, List, Optional
 
 from .options import Bits, Form, ModelArg, PoolArg, Sites, Strategies, ValArg
 from .options import _NetworkOptions, _QuantizationOptions, _WorkOptions, _grouped
-from .options import _names, _option
+from .options import _names, _option, _several
 from .printing import check_format, tabulated
 
 # %% ../nbs/89_compare_command.ipynb #301fa59a
@@ -31,9 +31,9 @@ def _only_labelled(val, net, what):
 @dataclass(frozen=True)
 class _SetOptions:
     "Which sets are compared, and at which bits."
-    strategies: Strategies = ('random', 'selectq', 'match', 'craft')
-    bits: Bits = ('8', '6', '4')
-    n: _Numbers = (10, 100)
+    strategies: Strategies = _several('random', 'selectq', 'match', 'craft')
+    bits: Bits = _several('8', '6', '4')
+    n: _Numbers = _several(10, 100)
     seeds: Annotated[int, _option(min=1, help='Sets of each strategy that has seeds.')] = 5
     steps: Annotated[Optional[int], _option(
         help='Steps of craft, zeroq and dsg. Default: their usual ones.')] = None
@@ -57,7 +57,7 @@ def compare(
                       tuple(how.ranges), sets.seeds, sets.seeds, check_site_kind(sets.sites),
                       steps=sets.steps)
     settings = how.settings()
-    check_format(sets.form)
+    form = check_format(sets.form)
     images, labelled = _pool(pool, 'train', network.classes), _pool(val, 'val', network.classes)
     net = _network(model, network.weights, network.device, fold=how.fold_batchnorm)
     check_comparison(net, images, what)
@@ -66,7 +66,7 @@ def compare(
     results = compare_and_report(
         net, images, labelled, what, Path(out), percentile=how.percentile, settings=settings,
         **work.reading())
-    print(tabulated(accuracy_table(results), sets.form))
+    print(tabulated(accuracy_table(results), form))
     print(f'\n{out}: index.html, results.csv ({len(results)} results), differences.csv, costs.csv; '
           'run the same command again to go on or to extend it',
           file=sys.stdout if sets.form == 'text' else sys.stderr)

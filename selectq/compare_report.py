@@ -20,7 +20,7 @@ from .files import InputError, write_json, written_aside
 from .generated import read_images
 from .strategies import GENERATED, How, choose_images
 from .studies import Recipe, hardware
-from .table import load_table, versions
+from .table import StatisticsTable, load_table, versions
 
 # %% ../nbs/88_compare_report.ipynb #a80e4647
 def _choose_alone(folder, strategy, n, seed, how):
@@ -52,7 +52,7 @@ def _tasks(net, table, pool, what, folder, stats):
 # %% ../nbs/88_compare_report.ipynb #ac28fd2e
 def strategy_costs(
     net,  # a `Network`
-    table,  # a `StatisticsTable` of the pool
+    table: StatisticsTable,  # a `StatisticsTable` of the pool
     pool,  # of the table
     what: Comparison,
     folder,  # for costs.csv, targets and made images
@@ -188,7 +188,7 @@ def compare_and_report(
     pool,  # a `Pool` to choose from
     val,  # a `Pool` of labelled images
     what: Comparison,
-    out,  # folder for all of it
+    out: Path | str,  # folder for all of it
     **options,  # of `StudySettings`: settings, percentile, batch_size, workers, allow_leak ...
 ) -> pd.DataFrame:  # results
     "Compare strategies and write the report; the same call goes on where it was interrupted."

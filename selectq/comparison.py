@@ -17,6 +17,7 @@ from .evaluation import bit_pairs, unpack_answers
 from .files import InputError
 from .generated import images_table, read_images, save_images
 from .models import as_network
+from .sites import SiteKind
 from .studies import Recipe, run_study
 from .strategies import GENERATED, STRATEGIES, check_strategy
 from .table import StatisticsTable
@@ -37,10 +38,10 @@ class Comparison:
     estimators: tuple = ('minmax',)
     draws: int = 5  # sets of each strategy that is a draw
     seeds: int = 1  # of each other strategy that has seeds
-    kind: str = 'activation'  # of the sites
+    kind: SiteKind = 'activation'  # of the sites
     readings: tuple = (SelectQSettings(),)  # of selectq; their seed is the first one
     target: str = 'mse'  # estimator whose ranges match and craft carry
-    steps: int = None  # of craft, zeroq and dsg; their usual ones when None
+    steps: int | None = None  # of craft, zeroq and dsg; their usual ones when None
     rule: str = 'joint'  # of the tool, for match and craft
 
     def __post_init__(self):
@@ -145,7 +146,7 @@ def make_set(
     folder,  # of all made sets
     target=None,  # a `Target`, for craft
     rule: str = 'joint',  # of the tool, for craft
-    steps: int = None,  # of craft, zeroq and dsg; their usual ones when None
+    steps: int | None = None,  # of craft, zeroq and dsg; their usual ones when None
 ) -> Path:  # the folder of this set
     "Make the images of a recipe, unless they are there."
     usual = () if steps is None else (f'{steps}steps',)
@@ -205,8 +206,8 @@ def compare_strategies(
     "Evaluate every strategy; the same call goes on where it was interrupted."
     net, folder = as_network(net), Path(folder)
     fixed = dict(options, estimators=tuple(what.estimators))
-    parts = [(pool_recipes(what, table), what.pairs, table, pool, {})]
-    found = []
+    parts: list = [(pool_recipes(what, table), what.pairs, table, pool, {})]
+    found: list = []
     for recipes, pairs, of, images, given in (*parts, *_aimed(net, table, pool, what, folder)):
         if not recipes: continue
         got = run_study(net, val, of, recipes, pairs, study=study, out=folder,
@@ -255,8 +256,8 @@ def plot_differences(
     from selectq.plots import INK, bits_name, look, panels
     with look():
         cases = list(pairs.groupby(['w_bits', 'a_bits'], sort=False))
-        label = lambda r: f'{r.strategy} {r.n}' + (f', {r.ranges}' if several else '')
         several = pairs.ranges.nunique() > 1
+        label = lambda r: f'{r.strategy} {r.n}' + (f', {r.ranges}' if several else '')
         names = list(dict.fromkeys(label(r) for r in pairs.itertuples()))
         axs = panels(axs, len(cases), .9 + .2 * len(names))
         for k, (ax, ((w, a), part)) in enumerate(zip(axs, cases)):

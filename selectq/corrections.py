@@ -9,6 +9,7 @@ __all__ = ['weight_grid', 'flips', 'squant', 'squant_weights', 'split_weights', 
 import math
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -74,7 +75,7 @@ def squant(
 
 # %% ../nbs/81_corrections.ipynb #29b80080
 def squant_weights(
-    net,  # a `Network` or `nn.Module`
+    net: Network | nn.Module,  # a `Network` or `nn.Module`
     bits: int,  # 2 to 16
     channels: bool = True,  # as in `squant`
 ) -> dict:  # parameter -> quantized tensor, for `quantized`
@@ -115,7 +116,7 @@ class SplitLinear(nn.Linear):
 
 # %% ../nbs/81_corrections.ipynb #76238af6
 def split_channels(
-    net,  # a `Network` or `nn.Module`; not changed
+    net: Network | nn.Module,  # a `Network` or `nn.Module`; not changed
     bits: int,  # of the weights, 2 to 16
     ratio: float = .05,  # share of a layer's input channels to split, rounded up
 ) -> Network:  # a copy that computes the same, with the same sites
@@ -123,7 +124,7 @@ def split_channels(
     if not 0 < ratio <= 1:
         raise InputError(f'ratio={ratio} cannot be used; give more than 0 and at most 1')
     net = as_network(net)
-    module = deepcopy(net.module)
+    module: Any = deepcopy(net.module)
     for m in module.modules():
         kind = {nn.Conv2d: SplitConv2d, nn.Linear: SplitLinear}.get(type(m))
         if kind is None or getattr(m, 'groups', 1) > 1 or m.weight.shape[1] < 4: continue
@@ -138,7 +139,7 @@ class _Stop(Exception): "Ends a forward pass at a layer."
 
 def _channel_means(module, names, batches):
     "Mean of each output channel of some layers over images and positions, as they are called."
-    rows = {}
+    rows: dict = {}
     def watch(name, m):
         dim = -1 if isinstance(m, nn.Linear) else 1
         def note(m, args, out):
@@ -157,12 +158,12 @@ def _channel_means(module, names, batches):
 
 # %% ../nbs/81_corrections.ipynb #8457fdc6
 def corrected_biases(
-    net,  # a `Network` or `nn.Module`, with BatchNorm folded: layers without a bias are left alone
+    net: Network | nn.Module,  # with BatchNorm folded: layers without a bias are left alone
     ranges: Ranges,  # of the activations
     images: torch.Tensor,  # (n, C, H, W) without labels
     w_bits: int,  # 2 to 16
     a_bits: int,  # 2 to 16; 32 leaves the activations float
-    weights: dict = None,  # parameter -> tensor, such as `squant_weights`; to nearest when None
+    weights: dict | None = None,  # of `squant_weights`, parameter -> tensor; to nearest when None
 ) -> dict:  # the same with the biases
     "Layer after layer, give the mean output of the quantized network that of the float one."
     net = as_network(net)

@@ -20,11 +20,11 @@ from .data import FolderPool
 from .batches import load_batches
 from .images import Preprocess
 from .files import InputError, write_json
-from .models import as_network
+from .models import Network, as_network
 from .outputs import _differentiable
 from .ranking import Selection, check_selection
-from .rules import read_rule, rule_ends, rule_groups
-from .sites import SiteHooks, inference
+from .rules import Rule, read_rule, rule_ends, rule_groups
+from .sites import SiteHooks, check_site_kind, inference
 from .statistics import batch_statistics
 from .table import StatisticsTable, versions
 from .targets import Target, end_scales, pool_images
@@ -185,7 +185,7 @@ def target_misses(
 
 # %% ../nbs/79_crafting.ipynb #ecc00b49
 def start_pixels(
-    net,  # a `Network` or `nn.Module`
+    net: Network | torch.nn.Module,  # a `Network` or `nn.Module`
     table: StatisticsTable,
     selection: Selection,  # chosen from this table, such as matched images
     pool,  # of the table
@@ -220,7 +220,7 @@ def _question(net, target, x, rule, settings):
         repr((net.hash, target.sites, target.ranges.kind, str(rule), asdict(settings))).encode()
     )
     for a in (target.ranges.alpha, target.ranges.beta, x.cpu().numpy()):
-        h.update(np.ascontiguousarray(a))
+        h.update(np.ascontiguousarray(a).data)
     return h.hexdigest()
 
 # %% ../nbs/79_crafting.ipynb #686721e6
@@ -259,11 +259,11 @@ def craft(
     net,  # a `Network` or any differentiable `nn.Module`, on the device where it is to run
     target: Target,
     start: torch.Tensor,  # (n, 3, size, size) in 0..1 or uint8, n from 1 to 64: `start_pixels`
-    rule='joint',  # of the tool: joint, mean, 'batch-mean B' or 'ema C'
+    rule: str | Rule = 'joint',  # of the tool: joint, mean, 'batch-mean B' or 'ema C'
     settings: CraftSettings = CraftSettings(),
     *,
     checkpoint=None,  # .safetensors file: an interrupted call goes on when it is repeated
-    progress: bool = None,  # progress bar; only on a terminal when None
+    progress: bool | None = None,  # progress bar; only on a terminal when None
 ) -> Crafted:
     "Move pixels until the ranges of the images, by the tool's rule, are the target's. No labels."
     net, rule, x = as_network(net), read_rule(rule), _enough_pixels(start)
@@ -309,19 +309,20 @@ def craft(
 
 # %% ../nbs/79_crafting.ipynb #6fe9875e
 def crafted_ranges(
-    net,  # a `Network` or `nn.Module`
+    net: Network | torch.nn.Module,  # a `Network` or `nn.Module`
     pixels: np.ndarray,  # (n, H, W, 3) uint8
     target: Target,  # for its sites
-    rule='joint',
+    rule: str | Rule = 'joint',
     batch_size: int = 16,
 ) -> Ranges:
     "The ranges that a tool with this rule gets from 8-bit images."
     net, r = as_network(net), target.ranges
     look_up = Preprocess(pixels.shape[1], pixels.shape[1], net.preprocess.mean, net.preprocess.std)
     x = torch.stack([look_up(Image.fromarray(p)) for p in pixels])
+    kind = check_site_kind(r.kind)
     with inference(net.module):
         stats = np.concatenate(
-            [batch_statistics(net.module, b, r.kind, r.sites) for b in x.split(batch_size)]
+            [batch_statistics(net.module, b, kind, r.sites) for b in x.split(batch_size)]
         )
     low, high = -rule_ends(-stats[..., 2], read_rule(rule)), rule_ends(
         stats[..., 3], read_rule(rule)
@@ -401,7 +402,7 @@ def read_crafted(
 
 # %% ../nbs/79_crafting.ipynb #160137c1
 def check_crafted(
-    net,  # a `Network` or `nn.Module`: the one that they were made for
+    net: Network | torch.nn.Module,  # a `Network` or `nn.Module`: the one that they were made for
     folder,  # of `save_crafted`
     tolerance: float = .05,
 ) -> tuple:  # (list of dicts: site, end, target, achieved, ratio; names of the sites that are off)
@@ -414,7 +415,7 @@ def check_crafted(
         )
     sites, rule = list(dict.fromkeys(s['site'] for s in m['sites'])), read_rule(m['rule'])
     x = torch.cat([b.images for b in load_batches(pool, preprocess)])
-    ends = {s: (0., 0.) for s in sites}
+    ends: dict = {s: (0., 0.) for s in sites}
     with inference(net.module), torch.no_grad(): seen = _all_ends(net, m['kind'], x)
     for s, e in seen.items(): ends[s] = rule_ends(e, rule)
     rows = [
@@ -432,14 +433,14 @@ def _all_ends(net, kind, x):
     parts = []
     device = next((p.device for p in net.module.parameters()), torch.device('cpu'))
     for b in x.split(16):
+        found: list = []
         hooks = SiteHooks(
             net.module,
             kind,
-            lambda k, v: found.append(
+            lambda k, v, found=found: found.append(
                 torch.stack([v.flatten(1).amax(1), -v.flatten(1).amin(1)], 1).cpu().numpy()
             ),
         )
-        found = []
         with hooks: net.module(b.to(device))
         parts.append(found)
     return {s: np.concatenate([p[k] for p in parts]) for k, s in enumerate(hooks.names)}

@@ -22,14 +22,14 @@ from .images import Preprocess, decode_image, image_digest
 class Pool:
     "Images by position. A subclass gives `name`, `content`, `sizes` and `labels`."
     source: str = ''  # where the images come from, as the user wrote it
-    labels = None  # (len,) int64 class of each image, or None
-    classes = None  # names of the classes in order, or None
+    labels: np.ndarray | None = None  # (len,) int64 class of each image
+    classes: tuple | None = None  # names of the classes in order
 
     def __len__(self): raise NotImplementedError
     def name(self, i: int) -> str: raise NotImplementedError
     def content(self, i: int) -> bytes: raise NotImplementedError
     def sizes(self) -> np.ndarray: raise NotImplementedError  # (len,) int64, bytes
-    def image(self, i: int, at_least: int = None) -> Image.Image:
+    def image(self, i: int, at_least: int | None = None) -> Image.Image:
         "Image `i` as upright RGB."
         return decode_image(self.content(i), at_least)
 
@@ -226,6 +226,10 @@ class ParquetPool(Pool):
         return h.hexdigest()
 
 # %% ../nbs/05_data.ipynb #d4f275d0
+def _text(tar, member):
+    "The bytes of a file in a tar."
+    with tar.extractfile(member) as f: return f.read()
+
 def _members(file):
     "The images (name, offset, size) of a tar file, and the label files: key -> (name, text)."
     images, labels = [], {}
@@ -236,7 +240,7 @@ def _members(file):
                 if m.name.lower().endswith(EXTENSIONS):
                     images.append((m.name, m.offset_data, m.size))
                 elif m.name.endswith('.cls'):
-                    labels[m.name[:-4]] = (m.name, tar.extractfile(m).read())
+                    labels[m.name[:-4]] = (m.name, _text(tar, m))
             tar.fileobj.seek(tar.offset)  # where tarfile saw the end: zeros, if it is one
             if len(end := tar.fileobj.read(512)) < 512 or any(end):
                 raise tarfile.ReadError('it ends in the middle')
@@ -393,7 +397,7 @@ class PartPool(Pool):
 # %% ../nbs/05_data.ipynb #b28d0a75
 def limit_pool(
     pool: Pool,
-    n: int = None,  # images to keep, all when None
+    n: int | None = None,  # images to keep, all when None
     seed: int = 0,  # of the draw
 ) -> Pool:  # in the order of the pool
     "n images of a pool at random; the pool itself when it holds no more."
@@ -406,7 +410,8 @@ def shared_images(a: Pool, b: Pool) -> list:  # (name in a, name in b), sorted b
     "The images that two pools have in common, by content."
     sa, sb = a.sizes(), b.sizes()
     both = np.intersect1d(sa, sb)
-    seen = {image_digest(a.content(i)): i for i in np.flatnonzero(np.isin(sa, both))[::-1]}
+    places = lambda sizes: np.flatnonzero(np.isin(sizes, both)).tolist()
+    seen = {image_digest(a.content(i)): i for i in places(sa)[::-1]}
     seen.pop(image_digest(b''), None)  # a file without a byte is no image
-    mine = ((seen.get(image_digest(b.content(j))), j) for j in np.flatnonzero(np.isin(sb, both)))
+    mine = ((seen.get(image_digest(b.content(j))), j) for j in places(sb))
     return [(a.name(i), b.name(j)) for i, j in mine if i is not None]

@@ -11,7 +11,7 @@ __all__ = ['DeploymentSettings', 'choose_set', 'target_ranges', 'make_integer_mo
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,7 @@ class DeploymentSettings:
     tool: IntegerTool = 'onnxruntime'
     strategy: str = 'match'  # any of `choose_images`
     n: int = 10  # images in the set
-    rule: str = None  # of the tool; its default when None
+    rule: str | None = None  # of the tool; its default when None
     ranges: RangesFrom = 'set'  # what the tool measures, or the target written into it
     seed: int = 0
     random: int = 3  # random sets beside, 0 for none
@@ -64,8 +64,8 @@ def choose_set(
     settings: DeploymentSettings,
 ) -> Selection:
     "The images to calibrate with."
-    s = settings
-    return choose_images(table, s.strategy, s.n, s.seed, How(target=target, rule=s.rule))
+    s, how = settings, How(target=target, rule=settings.rule or default_rule(settings.tool))
+    return choose_images(table, s.strategy, s.n, s.seed, how)
 
 # %% ../nbs/84_deployment.ipynb #dc99bc12
 def target_ranges(
@@ -74,7 +74,8 @@ def target_ranges(
     tool: IntegerTool,
 ) -> dict:  # tensor -> (alpha, beta)
     "The target's range of every tensor, those that share one among them."
-    r, found = target.ranges, {}
+    r = target.ranges
+    found: dict = {}
     at = {name: k for k, name in enumerate(r.sites)}
     for t in tool_tensors(model, tool):
         if t.name not in at: continue  # ranged channel by channel
@@ -87,8 +88,8 @@ def make_integer_model(
     model: OnnxModel,
     pool,  # of the selection
     selection: Selection,
-    target: Target,
-    out,  # file to write: .onnx for onnxruntime, .xml for OpenVINO
+    target: Target | None,  # None where `settings.ranges` is set
+    out: Path | str,  # file to write: .onnx for onnxruntime, .xml for OpenVINO
     settings: DeploymentSettings = DeploymentSettings(),
     table=None,  # of the selection: finds the order where the order counts
     integer: IntegerSettings = IntegerSettings(),
@@ -101,7 +102,10 @@ def make_integer_model(
                          f'{len(selection)}; give a multiple of {model.batch}')
     s, out = settings, Path(out)
     calib = calibration_set(selection, pool, model.preprocess, s.tool, s.rule, table)
-    ranges = target_ranges(model, target, s.tool) if s.ranges == 'target' else None
+    ranges = None
+    if s.ranges == 'target':
+        if target is None: raise InputError("ranges='target' needs a target; give one")
+        ranges = target_ranges(model, target, s.tool)
     ready = out.with_name(f'.{out.stem}.float.onnx')
     try:
         need('onnx').save(model.proto, str(ready))
@@ -128,13 +132,13 @@ def right_class(
 def integer_runner(
     model: OnnxModel,  # the float model
     path=None,  # of an integer model of it; the float model itself when None
-    threads: int = None,
+    threads: int | None = None,
 ):  # images (B, 3, H, W) -> list of outputs
     "What computes a model's outputs."
     if path is None: return Runner(model, threads=threads)
     if Path(path).suffix != '.xml':
         return Runner(model, need('onnx').load(str(path)), threads=threads)
-    ov, more = need('openvino'), {'INFERENCE_PRECISION_HINT': 'f32'}
+    ov, more = need('openvino'), dict[str, Any](INFERENCE_PRECISION_HINT='f32')
     if threads: more['INFERENCE_NUM_THREADS'] = threads
     compiled = ov.Core().compile_model(openvino_model(path), 'CPU', more)
     step = model.batch
@@ -159,8 +163,8 @@ def measure_model(
         if metric: values.append(np.asarray(metric(y, b.labels), np.float64))
         best.append(y.argmax(1) if y.ndim == 2 else np.full(len(y), -1))
     if not best: raise InputError(f'no image of {pool} could be read; give images')
-    best = np.concatenate(best)
-    return np.concatenate(values) if metric else None, None if (best < 0).any() else best
+    classes = np.concatenate(best)
+    return np.concatenate(values) if metric else None, None if (classes < 0).any() else classes
 
 # %% ../nbs/84_deployment.ipynb #4ef63c7a
 def signal_to_noise(
@@ -262,7 +266,7 @@ def latency(
 ) -> list:  # milliseconds for one call (one image, or the fixed batch), the median of the rounds
     "How long the models take here, one after the other in every round."
     x = np.zeros((model.batch or 1, *model.in_shape), np.float32)
-    seconds = [[] for _ in runners]
+    seconds: list = [[] for _ in runners]
     for k in range(rounds + 1):
         for run, taken in zip(runners, seconds):
             start = time.perf_counter()

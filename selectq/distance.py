@@ -8,8 +8,10 @@ __all__ = ['knowledge_distance', 'cosine_distance', 'channel_distance']
 # %% ../nbs/40_distance.ipynb #7d24253c
 import sys
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+if TYPE_CHECKING: import numba
 
 # %% ../nbs/40_distance.ipynb #922f2a2a
 def knowledge_distance(
@@ -149,7 +151,8 @@ def _score_arrays(stats, sites, centroids, gamma, cosine, scores):
     distance = cosine_distance if cosine else knowledge_distance
     for s in sites:
         m, d = stats[:, s, :2].astype(np.float64).T[:, :, None]  # (images, 1)
-        scores += distance(*centroids[s].T, m, d, gamma).min(1)
+        mu, sigma = centroids[s].T
+        scores += distance(mu, sigma, m, d, gamma).min(1)
 
 # %% ../nbs/40_distance.ipynb #d29fe67d
 _FEW = 30_000  # updates, or images: for more, Numba is loaded

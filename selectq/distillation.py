@@ -17,14 +17,14 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .files import InputError, written_aside
-from .models import as_network
+from .models import Network, as_network
 from .outputs import _differentiable
 
 # %% ../nbs/84_distillation.ipynb #56736a51
 _KINDS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 
 def batchnorm_layers(
-    net,  # a `Network` or `nn.Module`
+    net: Network | nn.Module,  # a `Network` or `nn.Module`
 ) -> dict:  # name -> the BatchNorm module
     "The layers that keep statistics. Raises `InputError` where there are none."
     net = as_network(net)
@@ -67,7 +67,7 @@ class _Gaps:
 
 # %% ../nbs/84_distillation.ipynb #7e8b0fa6
 def layer_gaps(
-    net,  # a `Network` or `nn.Module`
+    net: Network | nn.Module,  # a `Network` or `nn.Module`
     images: torch.Tensor,  # (B, C, H, W) normalised
     batch_size: int = 32,  # images per forward pass
 ) -> list:  # of dicts: layer, mean, std: squared norms of the gaps, averaged over the images
@@ -225,13 +225,13 @@ def _descend(net, state, margins, s, gaps, bar, path):
 
 # %% ../nbs/84_distillation.ipynb #26cb97a0
 def distil(
-    net,  # a `Network` or `nn.Module` with BatchNorm, on the device where it is to run
+    net: Network | nn.Module,  # with BatchNorm, on the device where it is to run
     strategy: Distilled = 'zeroq',  # or dsg
     n: int = 32,  # images
     settings: DistilSettings = DistilSettings(),
     *,
     checkpoint=None,  # file: an interrupted call goes on when it is repeated, to the same bits
-    progress: bool = None,  # progress bar; only on a terminal when None
+    progress: bool | None = None,  # progress bar; only on a terminal when None
 ) -> DistilledSet:
     "Images that bring every BatchNorm layer to the statistics that it keeps. No pool is needed."
     net, s, path = as_network(net), settings, None if checkpoint is None else Path(checkpoint)
@@ -260,7 +260,7 @@ def distil(
 
 # %% ../nbs/84_distillation.ipynb #8efdb5ac
 def noise_pixels(
-    net,  # a `Network` or `nn.Module`: how large its images are
+    net: Network | nn.Module,  # a `Network` or `nn.Module`: how large its images are
     n: int,  # images
     seed: int = 0,
 ) -> np.ndarray:  # (n, H, W, 3) uint8

@@ -69,7 +69,7 @@ class TraversalSettings:
     noise: int = 100  # uniform noise images for initial centroids
     seed: int = 0  # of the noise
     allow_unreadable: bool = False  # go on when more than 1 % of the pool cannot be decoded
-    progress: bool = None  # show a bar; only on a terminal when None
+    progress: bool | None = None  # show a bar; only on a terminal when None
 
     def __post_init__(self):
         for name, low in dict(batch_size=1, workers=0, chunk=1, noise=1, seed=0).items():
@@ -149,7 +149,7 @@ def _short(v):
 @dataclass(frozen=True)
 class _Source:
     "Where images come from: a pool, or the batches of a loader."
-    pool: Pool = None
+    pool: Pool | None = None
     loader: object = None  # iterator over `Batch`
     like: object = None  # first images of the loader
     name: str = ''  # what to call the loader
@@ -273,13 +273,13 @@ def _positions(chunks, meta):
     "Positions of the images in the given chunks."
     n, total = meta['chunk'], meta['pool']['images']
     found = [np.arange(c * n, min(c * n + n, total)) for c in chunks]
-    return np.concatenate(found or [[]]).astype(np.int64)
+    return np.concatenate([np.empty(0, np.int64), *found]).astype(np.int64)
 
 # %% ../nbs/33_engines.ipynb #6f13d9a2
 def show_bar(
-    total: int,  # images in all, None if unknown
+    total: int | None,  # images in all, None if unknown
     done: int,  # images of earlier runs
-    progress: bool,  # shown; only on a terminal when None
+    progress: bool | None,  # shown; only on a terminal when None
     what: str,  # title
 ) -> tqdm:
     "A progress bar over images: on a terminal, or as asked; the first process shows it."
@@ -393,7 +393,7 @@ def _run(engine, source, parts, noise, settings):
 def traverse_with(
     engine: Engine,
     source,  # where images come from
-    out,  # folder for the table
+    out: Path | str,  # folder for the table
     settings: TraversalSettings = TraversalSettings(),
 ) -> Path:  # the folder
     "Traverse once and write the table. The same call resumes; torchrun shares the work."

@@ -21,7 +21,7 @@ from .calibration import (QuantizationSettings, Ranges, activation_quantizer, pe
 from .data import InputError, Pool, open_pool
 from .histograms import BINS, Histogram, entropy_range, mean_deviation, mse_range
 from .histograms import percentile_range
-from .models import as_network, check_preprocess
+from .models import Network, as_network, check_preprocess
 from .ranking import Selection, check_selection
 from .sites import SiteHooks, inference, layout, site_classes
 from .statistics import site_statistics
@@ -38,12 +38,12 @@ class Site:
     high_mean: float  # mean over the images of their largest value
     mean: float  # of all values
     std: float  # of all values, population
-    fn: nn.Module = field(default=None, repr=False)  # the function whose output it is, or None
+    fn: nn.Module | None = field(default=None, repr=False)  # the function whose output it is
 
 # %% ../nbs/75_estimators.ipynb #ed13d0b4
 def chosen_rows(
     table: StatisticsTable,  # of the pool
-    selection: Selection = None,  # chosen from this table; the whole pool when None
+    selection: Selection | None = None,  # chosen from this table; the whole pool when None
 ) -> np.ndarray:  # (n,) int64 rows of the table, ascending, each once
     "Rows of the chosen images. Raises `InputError` for an empty or foreign selection."
     if selection is None: return np.arange(len(table))
@@ -74,13 +74,13 @@ def _facts(stats, functions):
     mean, std, low, high = np.moveaxis(stats.astype(np.float64), 2, 0)  # (n, sites) each
     pooled = np.sqrt((std ** 2 + (mean - mean.mean(0)) ** 2).mean(0))
     columns = low.min(0), high.max(0), low.mean(0), high.mean(0), mean.mean(0), pooled
-    return [Site(*row, fn) for row, fn in zip(np.stack(columns, 1).tolist(), functions)]
+    return [Site(*(*row, fn)) for row, fn in zip(np.stack(columns, 1).tolist(), functions)]
 
 # %% ../nbs/75_estimators.ipynb #f80f8bdf
 def site_facts(
     table: StatisticsTable,  # of the pool
-    selection: Selection = None,  # chosen from this table; the whole pool when None
-    module: nn.Module = None,  # the network of the table, for the activation functions
+    selection: Selection | None = None,  # chosen from this table; the whole pool when None
+    module: nn.Module | None = None,  # the network of the table, for the activation functions
 ) -> list:  # of `Site`, in call order
     "The facts of every site over the chosen images, in float64."
     none = [None] * len(table.sites)
@@ -118,8 +118,10 @@ def _bell(s, kept, law):
 def _aciq(s, bell, bits, law):
     "ACIQ's range of a site for a bell, before it is cut to min/max."
     if bell is None or not bell[1]: return s.low, s.high
-    if s.fn is not None and not _rectifies(s.fn): return mse_range(pushed(s.fn, *bell, law), bits)
-    return aciq_range(*bell, bits, law, rectified=s.fn is not None or s.low >= 0)
+    mean, std = bell
+    if s.fn is not None and not _rectifies(s.fn):
+        return mse_range(pushed(s.fn, mean, std, law), bits)
+    return aciq_range(mean, std, bits, law, rectified=s.fn is not None or s.low >= 0)
 
 # %% ../nbs/75_estimators.ipynb #bb2cd532
 _RANGE = {'minmax': lambda s, kept, bits, p: (s.low, s.high),
@@ -225,7 +227,8 @@ def _chosen_batches(net, table, rows, pool, batch_size, workers):
 @contextmanager
 def _input_hooks(module, sites, fn):
     "Inside, `fn(k, x)` gets the input of the activation function of site k before it runs."
-    at, calls = {s: k for k, s in enumerate(sites)}, {}
+    at = {s: k for k, s in enumerate(sites)}
+    calls: dict = {}
     def visit(name, args):
         calls[name] = n = calls.get(name, 0) + 1
         fn(at[name if n == 1 else f'{name}:{n}'], args[0])
@@ -268,9 +271,9 @@ def _own(net, table):
     return net
 
 def observe(
-    net,  # a `Network` or `nn.Module`, on the device where it is to run
+    net: Network | nn.Module,  # a `Network` or `nn.Module`, on the device where it is to run
     table: StatisticsTable,  # of the pool, for the same network
-    selection: Selection = None,  # chosen from this table; the whole pool when None
+    selection: Selection | None = None,  # chosen from this table; the whole pool when None
     estimator: Estimator = 'minmax',
     *,
     pool=None,  # of the table, or the same batches; minmax, mean-extremes and aciq-gauss need none
@@ -278,15 +281,15 @@ def observe(
     workers: int = 0,  # decoding processes
 ) -> Observation:
     "What an estimator needs to know of the chosen images, by one pass over them or by none."
-    net, rows = _own(net, table), chosen_rows(table, selection)
-    keep, sites = _KEEP.get(check_estimator(estimator)), site_facts(table, selection, net.module)
+    own, rows = _own(net, table), chosen_rows(table, selection)
+    keep, sites = _KEEP.get(check_estimator(estimator)), site_facts(table, selection, own.module)
     kept = [keep and keep(s) for s in sites]
     if keep:
         if pool is None:
             raise InputError(f'estimator={estimator!r} reads the chosen images again; give pool, '
                              f'or use {", ".join(e for e in _RANGE if e not in _KEEP)}')
-        batches = _chosen_batches(net, table, rows, pool, batch_size, workers)
-        _watch(net, table, batches, sites, kept, estimator)
+        batches = _chosen_batches(own, table, rows, pool, batch_size, workers)
+        _watch(own, table, batches, sites, kept, estimator)
     return Observation(estimator, table_ranges(table, selection), sites, kept)
 
 # %% ../nbs/75_estimators.ipynb #90c4794e
@@ -297,13 +300,13 @@ class EstimateSettings:
     batch_size: int = 32  # images per forward pass
     workers: int = 0  # decoding processes
     settings: QuantizationSettings = QuantizationSettings()  # of the weights: for quantized inputs
-    w_bits: int = None  # of the weights, for quantized inputs; as the activations when None
+    w_bits: int | None = None  # of the weights, for quantized inputs; as the activations when None
 
 # %% ../nbs/75_estimators.ipynb #2de0be5e
 def estimate_ranges(
-    net,  # a `Network` or `nn.Module`, on the device where it is to run
+    net: Network | nn.Module,  # a `Network` or `nn.Module`, on the device where it is to run
     table: StatisticsTable,  # of the pool, for the same network
-    selection: Selection,  # chosen from this table; the whole pool when None
+    selection: Selection | None,  # chosen from this table; the whole pool when None
     estimator: Estimator,
     bits: int,  # of the activations, 2 to 16
     *,
@@ -351,13 +354,16 @@ def _observe_at(table, k, estimator, up_to, fn):
     kept = keep and keep(site)
     within = lambda x: x if inputs else x.clamp(site.low, site.high)
     if kept is not None: up_to(lambda x: kept.add(within(x)), inputs)
-    ends = [np.array([v], np.float32) for v in (min(site.low, 0), max(site.high, 0))]
-    return Observation(estimator, Ranges(table.sites[k:k + 1], table.kind, *ends), [site], [kept])
+    low, high = (np.array([v], np.float32) for v in (min(site.low, 0), max(site.high, 0)))
+    ends = Ranges(table.sites[k:k + 1], table.kind, low, high)
+    return Observation(estimator, ends, [site], [kept])
 
 # %% ../nbs/75_estimators.ipynb #769c7b8a
 def _one_by_one(net, table, images, estimator, each, percentile, w_bits, settings):
     "Ranges site by site, each with the weights and the sites before it quantized."
-    device, found, quantizers = _device(net.module), [], []
+    device = _device(net.module)
+    found: list = []
+    quantizers: list = []
     functions = site_functions(net.module, table.kind, table.sites)
     weights = swapped(network_weights(net, w_bits, settings, images[0][:2]))
     with inference(net.module), layout(net.module, images[0][:2].to(device)) as fmt, weights:

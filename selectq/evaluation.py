@@ -21,7 +21,7 @@ from .data import Pool
 from .batches import load_batches
 from .files import InputError, write_json
 from .estimators import check_estimator, check_percentile, estimate_ranges, observe
-from .models import as_network, check_preprocess, check_size
+from .models import Network, as_network, check_preprocess, check_size
 from .quantizer import check_bits
 from .ranking import Selection
 from .sites import layout
@@ -118,7 +118,7 @@ class EvaluationSettings:
     workers: int = 0  # decoding processes
     allow_unreadable: bool = False  # go on when more than 1 % of val cannot be decoded
     allow_leak: bool = False  # go on when images of val are in the pool
-    progress: bool = None  # progress bar; only on a terminal when None
+    progress: bool | None = None  # progress bar; only on a terminal when None
     # file for the counts so far: a call that was interrupted goes on when repeated
     checkpoint: object = None
     answers: bool = False  # a column `right` as well: which images are right, for `unpack_answers`
@@ -144,8 +144,9 @@ class _Progress:
     "Counts so far, in a file that is written every few seconds and removed at the end."
     def __init__(self, path, question, results):
         self.path, self.written = None if path is None else Path(path), time.monotonic()
-        self.state = dict(question=hashlib.sha256(repr(question).encode()).hexdigest(), done=0, n=0,
-                          correct=[[0, 0]] * results, right=[''] * results, unreadable=[])
+        self.state: dict = dict(question=hashlib.sha256(repr(question).encode()).hexdigest(),
+                                done=0, n=0, correct=[[0, 0]] * results, right=[''] * results,
+                                unreadable=[])
         if self.path and self.path.is_file():
             try: old = json.loads(self.path.read_text())
             except ValueError: old = {}
@@ -177,7 +178,8 @@ def _correct(net, batch, work, weights, o, fmt):
     device = next(net.module.parameters()).device
     x = batch.images.to(device).contiguous(memory_format=fmt)
     y = torch.from_numpy(batch.labels).to(device)
-    counts, right = [], []
+    counts: list = []
+    right: list = []
     for ranges, w, a in work:
         with quantized(net, ranges, w, a, weights[w], settings=o.settings) as q: scores = q(x)
         if not counts: check_batch_labels(batch.labels, scores, batch.names)
@@ -201,8 +203,8 @@ def _count(net, val, table, work, o):
     known = frozenset() if o.allow_leak else frozenset(table.digests.to_pylist())
     pooled = isinstance(val, Pool)
     total, print_ = (len(val), val.fingerprint) if pooled else (None, False)
-    question = net.hash, print_, o.batch_size, o.allow_leak or table.hash, o.settings, list(work)
-    if o.answers: question = *question, 'answers'
+    question = (net.hash, print_, o.batch_size, o.allow_leak or table.hash, o.settings, list(work),
+                *(['answers'] if o.answers else []))
     done = _Progress(o.checkpoint if pooled else None, question, len(work))
     batches, example = _remaining(net, val, done.state['done'], o)
     device = next(net.module.parameters()).device
@@ -213,7 +215,8 @@ def _count(net, val, table, work, o):
         for batch in batches:
             check_leak(batch.digests, batch.names, known, table.meta['pool']['source'])
             done.add(*_correct(net, batch, work.values(), weights, o, fmt))
-            if pooled: check_unreadable(done.state['unreadable'], total, o.allow_unreadable)
+            if total is not None:
+                check_unreadable(done.state['unreadable'], total, o.allow_unreadable)
             bar.update(len(batch) + len(batch.unreadable))
     return done.finish()
 
@@ -287,7 +290,7 @@ def unpack_answers(
 
 # %% ../nbs/80_evaluation.ipynb #98458fe0
 def evaluate(
-    net,  # a `Network` or `nn.Module`
+    net: Network | torch.nn.Module,  # a `Network` or `nn.Module`
     # labelled images that are not in the pool: a `Pool`, or a loader of (images, labels) batches
     val,
     table: StatisticsTable,  # of the pool, for the same network
@@ -311,7 +314,7 @@ def evaluate(
                                    a in pairs)]
     found = {(id(s), e): _ranges(net, table, s, e, pairs, o) for s in selections
              for e in estimators}
-    of = lambda s, e, w, a: None if s is None else found[id(s), e][w, a]
+    def of(s, e, w, a): return None if s is None else found[id(s), e][w, a]
     key = lambda q: (*q[2:], b'' if q[0] is None else of(*q).alpha.tobytes() +
                      of(*q).beta.tobytes())
     work = {key(q): (of(*q), *q[2:]) for q in asked}

@@ -62,8 +62,10 @@ def _hold(file):
 def _hold_windows(file):
     "`_hold` where there is no fcntl: the first byte is locked, and the system gives up after 10 s."
     import msvcrt
+    from typing import Any, cast
+    system = cast(Any, msvcrt)  # which other systems have not
     while True:
-        try: return msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+        try: return system.locking(file.fileno(), system.LK_LOCK, 1)
         except OSError: time.sleep(.1)
 
 # %% ../nbs/00_files.ipynb #df96a771

@@ -85,9 +85,11 @@ def images_table(
     **options,  # of `collect`: workers, progress
 ) -> StatisticsTable:
     "The table of made images; made at the first call."
+    from selectq.sites import check_site_kind
     from selectq.traversal import collect
     net, (m, pool) = as_network(net), read_images(folder)
     if net.hash != m['weights']:
         raise InputError(f'the images in {folder} were made for weights {m["weights"][:12]}, the '
                          f'network has {net.hash[:12]}; make them for this network')
-    return collect(net, pool, kind, out=Path(folder) / f'stats-{kind}', noise=1, **options)
+    out = Path(folder) / f'stats-{kind}'
+    return collect(net, pool, check_site_kind(kind), out=out, noise=1, **options)

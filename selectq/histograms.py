@@ -136,6 +136,11 @@ def squared_error(
 _COARSE = np.append(2. ** -np.arange(0, 8.5, .5), 0)  # shares of an end: 1 to 1/256, and 0
 _FINE = [2. ** np.linspace(-w, w, 9) for w in (1 / 2, 1 / 8, 1 / 32)]  # factors around the best
 
+def _best_pair(h, a, b, bits):
+    "The pair of ends, one of a and one of b, with the least squared error."
+    pairs = np.stack(np.meshgrid(a, b), -1).reshape(-1, 2)  # (m, 2)
+    return pairs[squared_error(h, pairs[:, 0], pairs[:, 1], bits).argmin()]
+
 def mse_range(
     h: Histogram,
     bits: int,  # 2 to 16
@@ -143,11 +148,11 @@ def mse_range(
     "The range with the least squared error, both ends searched from coarse to fine."
     if not h.counts.any(): return h.low, h.high
     a, b = np.unique(h.low * _COARSE), np.unique(h.high * _COARSE)
-    for factors in (*_FINE, None):
-        pairs = np.stack(np.meshgrid(a, b), -1).reshape(-1, 2)  # (m, 2)
-        best = pairs[squared_error(h, *pairs.T, bits).argmin()]
-        if factors is None: return tuple(best.tolist())
+    best = _best_pair(h, a, b, bits)
+    for factors in _FINE:
         a, b = (np.unique(np.clip(end * factors, h.low, h.high)) for end in best)
+        best = _best_pair(h, a, b, bits)
+    return tuple(best.tolist())
 
 # %% ../nbs/73_histograms.ipynb #18faec21
 def divergences(

@@ -26,8 +26,8 @@ class ImageSet:
     names: list  # of the images
     digests: list  # of their bytes
     rows: np.ndarray  # (n,) int64 rows of the table, -1 for images that it does not hold
-    index: np.ndarray = None  # (n,) int64 positions in the table's pool, -1 where there is none
-    pool: Pool = None  # the files themselves, in the same order, where there are any
+    index: np.ndarray | None = None  # (n,) int64 positions in the table's pool, -1: there is none
+    pool: Pool | None = None  # the files themselves, in the same order, where there are any
 
     def __len__(self): return len(self.names)
     def __repr__(self):

@@ -8,19 +8,21 @@ __all__ = ['decode_image', 'Preprocess', 'image_digest']
 # %% ../nbs/04_images.ipynb #9f907d51
 import hashlib, io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
+if TYPE_CHECKING: import torch
 
 # %% ../nbs/04_images.ipynb #4a47625e
 def decode_image(
     data: bytes,  # an encoded image: JPEG, PNG, WebP, TIFF, ... in any mode Pillow reads
-    at_least: int = None,  # let a JPEG decoder skip detail; both sides keep so many pixels
+    at_least: int | None = None,  # let a JPEG decoder skip detail; both sides keep so many pixels
 ) -> Image.Image:  # 8-bit RGB, upright
     "Decode an image of any mode to upright RGB. Raises what Pillow raises for broken bytes."
-    img = Image.open(io.BytesIO(data))
-    if at_least: img.draft(None, (at_least, at_least))
-    img = ImageOps.exif_transpose(img)
+    file = Image.open(io.BytesIO(data))
+    if at_least: file.draft(None, (at_least, at_least))
+    img = ImageOps.exif_transpose(file)
     if img.mode.startswith('I'):  # 16-bit grey, which Pillow also opens as 32-bit 'I'
         grey = np.asarray(img).astype(np.int64).clip(0, 65535) >> 8
         img = Image.fromarray(grey.astype(np.uint8))

@@ -25,8 +25,8 @@ def digits_onnx() -> Path:
 
 # %% ../nbs/83_integer.ipynb #5a4dec9c
 def prepare_onnx(
-    path,  # ONNX file with float weights
-    out,  # ONNX file to write
+    path: Path | str,  # ONNX file with float weights
+    out: Path | str,  # ONNX file to write
 ) -> Path:
     "Shapes inferred, constants folded, as onnxruntime asks for before it quantizes."
     need('onnxruntime', 'onnx', 'sympy')
@@ -46,7 +46,7 @@ def prepare_onnx(
 # %% ../nbs/83_integer.ipynb #0e458627
 def onnx_session(
     model,  # ONNX file, or its bytes
-    threads: int = None,  # as many as onnxruntime likes when None
+    threads: int | None = None,  # as many as onnxruntime likes when None
     optimise: bool = True,  # fuse operators into integer kernels; False computes node by node
 ):  # `onnxruntime.InferenceSession`
     "A session on the CPU. Raises `InputError` for a model that onnxruntime does not load."
@@ -98,7 +98,7 @@ def _types(settings):
 # %% ../nbs/83_integer.ipynb #fa7da379
 def write_cache(
     ranges: dict,  # tensor name -> (alpha, beta), of every tensor that onnxruntime quantizes
-    path,  # JSON file to write
+    path: Path | str,  # JSON file to write
 ):
     "Ranges as onnxruntime's calibration cache: `calibration_cache_path` of `quantize_static`."
     found = need('onnxruntime').__version__
@@ -120,9 +120,9 @@ def _floats(path):
 # %% ../nbs/83_integer.ipynb #78cb551a
 def quantize_onnxruntime(
     model,  # prepared ONNX file
-    out,  # ONNX file to write
+    out: Path | str,  # ONNX file to write
     reader=None,  # a `CalibrationDataReader`, see `selectq.interop`
-    ranges: dict = None,  # tensor name -> (alpha, beta) of each quantized tensor, not of images
+    ranges: dict | None = None,  # tensor name -> (alpha, beta) of each quantized tensor
     settings: IntegerSettings = IntegerSettings(),
 ) -> Path:
     "An integer model (QDQ) by `quantize_static`, from images or from ranges."
@@ -180,7 +180,7 @@ KEEP = (('QDQKeepRemovableActivations', True),)  # options of a model for `keep_
 
 def keep_quantized(
     path,  # integer model of onnxruntime (QDQ), made with the options `KEEP`
-    out,  # ONNX file to write
+    out: Path | str,  # ONNX file to write
     names,  # of the tensors that stay quantized; weights stay as they are
 ) -> Path:
     "The same model with all other activations in float."
@@ -209,14 +209,14 @@ def keep_quantized(
 
 # %% ../nbs/83_integer.ipynb #778e1bc9
 def tensor_groups(
-    path,  # prepared float ONNX file
+    path: Path | str,  # prepared float ONNX file
     names,  # of its quantized tensors
 ) -> dict:  # name of a group -> names of tensors
     "Tensors by what makes them: input, each type of operator, output."
     graph = need('onnx').load(Path(path)).graph
     makers = {o: n.op_type for n in graph.node for o in n.output}
     outputs = {o.name for o in graph.output}
-    groups = {}
+    groups: dict = {}
     for t in names:
         kind = 'output' if t in outputs else makers.get(t, 'input')
         groups.setdefault(kind, []).append(t)
@@ -224,7 +224,7 @@ def tensor_groups(
 
 # %% ../nbs/83_integer.ipynb #3d78717c
 def openvino_model(
-    path,  # ONNX file, or .xml of an integer model
+    path: Path | str,  # ONNX file, or .xml of an integer model
 ):  # `openvino.Model`
     "A model as OpenVINO reads it. Raises `InputError` for what it does not read."
     ov = need('openvino')
@@ -268,9 +268,9 @@ def openvino_ranges(
 # %% ../nbs/83_integer.ipynb #6fc01c8b
 def quantize_openvino(
     model,  # ONNX file
-    out,  # .xml file to write; the weights go beside it into .bin
+    out: Path | str,  # .xml file to write; the weights go beside it into .bin
     images,  # list of (1, C, H, W) float32 arrays, in the order for the rule
-    ranges: dict = None,  # tensor name -> (alpha, beta): written over what the images gave
+    ranges: dict | None = None,  # tensor name -> (alpha, beta): written over what the images gave
     settings: IntegerSettings = IntegerSettings(),
 ) -> Path:
     "An integer model by `nncf.quantize`; `subset_size` is the number of images."
@@ -295,7 +295,8 @@ def quantize_openvino(
         ov.save_model(made, str(part), compress_to_fp16=False)
         part.with_suffix('.bin').replace(out.with_suffix('.bin'))
         part.replace(out)
-    finally: [p.unlink(missing_ok=True) for p in (part, part.with_suffix('.bin'))]
+    finally:
+        for p in (part, part.with_suffix('.bin')): p.unlink(missing_ok=True)
     return out
 
 # %% ../nbs/83_integer.ipynb #2e6e5f7c
@@ -324,13 +325,13 @@ def set_openvino_ranges(
 def openvino_scores(
     model,  # `openvino.Model`, or the path of one
     batches,  # iterable of (B, C, H, W) float32 arrays
-    threads: int = None,  # as many as OpenVINO likes when None
+    threads: int | None = None,  # as many as OpenVINO likes when None
     precision: str = 'f32',  # of what is not quantized; bf16 is the default of some CPUs
 ) -> np.ndarray:  # (images, classes)
     "First output of a model for every image, on the CPU."
     ov = need('openvino')
     model = model if hasattr(model, 'get_ops') else openvino_model(model)
-    hints = {'INFERENCE_PRECISION_HINT': precision} if precision else {}
+    hints: dict = {'INFERENCE_PRECISION_HINT': precision} if precision else {}
     if threads: hints['INFERENCE_NUM_THREADS'] = threads
     compiled = ov.Core().compile_model(model, 'CPU', hints)
     return np.concatenate([compiled(np.asarray(x))[0] for x in batches])

@@ -11,6 +11,7 @@ __all__ = ['sequence_for', 'CalibrationSet', 'calibration_set', 'OnnxReader', 'n
 import os, shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,29 +82,29 @@ def calibration_set(
     pool,  # that it was chosen from
     preprocess: Preprocess,  # of the network
     tool: str = 'generic',  # of `selectq.tools`
-    rule: str = None,  # of the tool as you call it; its default when None
-    table: StatisticsTable = None,  # of the selection: finds the order where the order counts
+    rule: str | None = None,  # of the tool as you call it; its default when None
+    table: StatisticsTable | None = None,  # of the selection: finds the order where it counts
 ) -> CalibrationSet:
     "A selection ready to be handed over, in the order that suits the tool's rule."
-    rule = read_rule(default_rule(find_tool(tool).name) if rule is None else rule)
+    how = read_rule(default_rule(find_tool(tool).name) if rule is None else rule)
     pool, n = open_pool(pool), len(selection)
     if selection.index.max() >= len(pool):
         raise InputError(
             f'{pool.source} holds {len(pool)} images, the selection one at position'
             f' {selection.index.max()}; give the pool that it was chosen from'
         )
-    kept = rule.kind in ('joint', 'mean') or rule.kind == 'batch-mean' and rule.value in (1, n)
-    if kept: order, said = np.arange(n), f'as chosen, since the order plays no part under {rule}'
-    elif selection.settings.get('rule') == str(rule):
-        order, said = np.arange(n), f'as matched for {rule}'
+    kept = how.kind in ('joint', 'mean') or how.kind == 'batch-mean' and how.value in (1, n)
+    if kept: order, said = np.arange(n), f'as chosen, since the order plays no part under {how}'
+    elif selection.settings.get('rule') == str(how):
+        order, said = np.arange(n), f'as matched for {how}'
     elif table is not None:
         stats = table.stats[check_selection(selection, table)]
-        order = sequence_for(np.concatenate([stats[..., 3], -stats[..., 2]], 1), rule)
-        said = f'closest to the mean of the images under {rule}'
+        order = sequence_for(np.concatenate([stats[..., 3], -stats[..., 2]], 1), how)
+        said = f'closest to the mean of the images under {how}'
     else:
         order = np.arange(n)
-        said = f'as chosen, which may be unlucky under {rule}: give its table'
-    return CalibrationSet(pool, selection.index[order], preprocess, str(rule), said)
+        said = f'as chosen, which may be unlucky under {how}: give its table'
+    return CalibrationSet(pool, selection.index[order], preprocess, str(how), said)
 
 # %% ../nbs/82_interop.ipynb #0118f22f
 class OnnxReader:
@@ -138,7 +139,7 @@ class OnnxReader:
 # %% ../nbs/82_interop.ipynb #ddf523f1
 def nncf_arguments(
     calib: CalibrationSet,
-    name: str = None,  # of the model's input; by position when None
+    name: str | None = None,  # of the model's input; by position when None
 ) -> dict:  # calibration_dataset, subset_size
     "For `nncf.quantize(model, **nncf_arguments(calib))`: every image is used, one at a time."
     with quiet(): nncf = need('nncf', 'openvino')
@@ -208,7 +209,8 @@ class _Batches:
             )
         super().__init__()
         self.batch_size, self.cache = batch_size, None if cache is None else Path(cache)
-        self.left, self.held = calib.batches(batch_size), None
+        self.left = calib.batches(batch_size)
+        self.held: Any = None
 
     def get_batch_size(self): return self.batch_size
     def get_batch(self, names):  # addresses on the GPU, or None at the end
@@ -255,13 +257,14 @@ def torch_loader(
 # %% ../nbs/82_interop.ipynb #abcddb15
 def save_npz(
     calib: CalibrationSet,
-    path,  # .npz file to write
+    path: Path | str,  # .npz file to write
     name: str = 'image',  # of the model's input
 ):
     "The images as one array, their names and the rule; written whole or not at all."
     x = np.concatenate(list(calib.batches()))
     with written_aside(Path(path)) as aside, open(aside, 'wb') as f:
-        np.savez(f, **{name: x}, names=np.array(calib.names()), rule=np.array(calib.rule))
+        arrays: dict[str, Any] = {name: x}
+        np.savez(f, names=np.array(calib.names()), rule=np.array(calib.rule), **arrays)
 
 # %% ../nbs/82_interop.ipynb #2becabd9
 def save_folder(
@@ -273,7 +276,7 @@ def save_folder(
     folder, width = Path(folder), len(str(len(calib) - 1))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f'{folder} holds files; give an empty folder, or one that does not exist')
-    root = getattr(calib.pool, 'root', None)
+    root, paths = getattr(calib.pool, 'root', None), getattr(calib.pool, 'paths', ())
     if link and root is None:
         raise InputError(f'{calib.pool.source} is no folder of images; copy them instead of links')
     aside, files = folder.with_name(f'.{folder.name}.part'), []
@@ -282,8 +285,8 @@ def save_folder(
     try:
         for k, (i, name) in enumerate(zip(calib.index.tolist(), calib.names())):
             files.append(f'{k:0{width}d}_{Path(name).name}')
-            if link: os.symlink((root / calib.pool.paths[i]).resolve(), aside / files[-1])
-            elif root: shutil.copyfile(root / calib.pool.paths[i], aside / files[-1])
+            if link and root: os.symlink((root / paths[i]).resolve(), aside / files[-1])
+            elif root: shutil.copyfile(root / paths[i], aside / files[-1])
             else:
                 files[-1] = f'{k:0{width}d}_{Path(name).stem}.png'
                 calib.pool.image(i).save(aside / files[-1])
@@ -295,7 +298,7 @@ def save_folder(
 # %% ../nbs/82_interop.ipynb #06b502e7
 def save_list(
     calib: CalibrationSet,
-    path,  # text file to write
+    path: Path | str,  # text file to write
 ):
     "One image a line, in order: its path where the pool is a folder, else its name."
     root = getattr(calib.pool, 'root', None)

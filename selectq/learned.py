@@ -9,7 +9,7 @@ __all__ = ['METHODS', 'UpOrDown', 'Shift', 'LearnSettings', 'Learned', 'learn_ro
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from .blocks import Unit, find_units, unit_data
 from .calibration import Ranges, _by_output, network_weights, quantized
 from .corrections import weight_grid
 from .files import InputError
-from .models import as_network
+from .models import Network, as_network
 from .outputs import _differentiable, _rounded
 from .sites import LAYERS, SiteHooks, _device, layer_weights
 from .traversal import show_bar
@@ -74,7 +74,8 @@ class Shift(_Variable):
         super().__init__(m, bits)
         self.v = nn.Parameter(torch.zeros_like(self.u, dtype=torch.float32))
         self.log = nn.Parameter(torch.zeros_like(self.delta, dtype=torch.float32))
-        self.bias = None if m.bias is None else nn.Parameter(torch.zeros_like(m.bias))
+        bias: Any = m.bias
+        self.bias = None if bias is None else nn.Parameter(torch.zeros_like(bias))
 
     def tensors(self):  # name -> tensor, differentiable
         m, = self.m
@@ -95,7 +96,7 @@ class LearnSettings:
     unit: Unit = 'block'  # what is compared with the float network at once
     variable: Literal['up-or-down', 'shift'] = 'up-or-down'  # AdaRound's, or AdaQuant's
     steps: bool = True  # learn the steps of the activations (LSQ)
-    drop: float = None  # share of activations left float at random (QDrop); None draws nothing
+    drop: float | None = None  # share of activations left float at random (QDrop); none when None
     iterations: int = 500  # of each unit
     batch_size: int = 16  # images per iteration
     lr: float = .05  # of Adam for the variables
@@ -183,6 +184,7 @@ class _Problem:
 
     def output(self, inputs, tensors, sites):
         "What the unit makes of inputs, with these tensors in the place of its parameters."
+        hooks: Any
         quantize = lambda k, x: sites(hooks.names[k], x)
         with SiteHooks(self.unit, self.kind, quantize) as hooks:
             return functional_call(self.unit, tensors, inputs)
@@ -204,7 +206,8 @@ def _descend(problem, floats, inputs, target, streams):
     with torch.no_grad(): problem.output(tuple(a[:1] for a in inputs), {}, sites)  # finds sites
     groups = [dict(params=[p for v in problem.variables.values() for p in v.parameters()], lr=s.lr)]
     if sites.logs: groups.append(dict(params=list(sites.logs.values()), lr=s.step_lr))
-    optimiser, order = torch.optim.Adam(groups), []
+    optimiser = torch.optim.Adam(groups)
+    order: list = []
     for t in range(s.iterations):
         if not order: order = list(torch.randperm(len(target), generator=draw).split(s.batch_size))
         i = order.pop().to(target.device)
@@ -270,13 +273,13 @@ def _check_images(images, net):
 
 # %% ../nbs/81_learned.ipynb #e9345fe2
 def learn_rounding(
-    net,  # a `Network` or `nn.Module`, best with BatchNorm folded (`fold_batchnorm`)
+    net: Network | nn.Module,  # best with BatchNorm folded (`fold_batchnorm`)
     ranges: Ranges,  # of the activations: where learning starts
     images: torch.Tensor,  # (n, C, H, W) the calibration set, without labels
     w_bits: int,  # 2 to 16
     a_bits: int,  # 2 to 16; 32 leaves the activations float
     settings: LearnSettings = LearnSettings(),  # those of `METHODS`, for instance
-    progress: bool = None,  # progress bar; only on a terminal when None
+    progress: bool | None = None,  # progress bar; only on a terminal when None
 ) -> Learned:
     "Bring unit after unit close to the float network. The network itself is not changed."
     net = as_network(net)

@@ -7,7 +7,7 @@ __all__ = ['loader_batches', 'regrouped']
 
 # %% ../nbs/07_loaders.ipynb #ae7b1b99
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -85,7 +85,7 @@ def _tensor_digest(x):
 
 # %% ../nbs/07_loaders.ipynb #52525927
 def loader_batches(
-    batches,  # iterable of (B, C, H, W) tensors, (images, labels) pairs, or dicts of them
+    batches: Iterable,  # of (B, C, H, W) tensors, (images, labels) pairs, or dicts of them
 ):  # yields `Batch`
     "A loader's batches as `Batch`es, numbered from 0. Raises `InputError` for what cannot be one."
     _check_loader(batches)
@@ -152,7 +152,7 @@ def regrouped(
     chunk: int,  # no batch crosses a multiple of this position
 ):  # yields `Batch`
     "The same images in batches as `load_batches` cuts them; another shape begins another batch."
-    held = []
+    held: list = []
     for b in batches:
         if held and b.images.shape[1:] != held[0].images.shape[1:]:
             yield _joined(held)

@@ -16,14 +16,14 @@ from .traversal import show_bar
 # %% ../nbs/96_looks.ipynb #a4c46ff7
 def _look_of(x):
     "Brightness, contrast, detail and colour of an image (H, W, 3) in [0, 1]."
-    grey = x @ np.float32([.299, .587, .114])  # (H, W)
+    grey = x @ np.array([.299, .587, .114], np.float32)  # (H, W)
     steps = [np.abs(np.diff(grey, axis=k)).mean() for k in (0, 1)]
     return grey.mean(), grey.std(), np.mean(steps), (x.max(2) - x.min(2)).mean()
 
 # %% ../nbs/96_looks.ipynb #3675bd78
 def image_looks(
     pool,  # a `Pool`
-    progress: bool = None,  # progress bar; only on a terminal when None
+    progress: bool | None = None,  # progress bar; only on a terminal when None
 ) -> pd.DataFrame:  # one row per image: brightness, contrast, detail, colour, each in [0, 1]
     "What the images of a pool look like."
     rows = []

@@ -71,11 +71,12 @@ def match(
     from selectq.targets import check_target_estimator
     from selectq.traversal import collect
     n, rule, folder = _number(how.n), read_rule(how.rule), Path(out)
-    check_bits(how.bits), check_site_kind(how.sites)
+    kind = check_site_kind(how.sites)
+    check_bits(how.bits)
     if Path(how.target).suffix != '.json': check_target_estimator(how.target)
     images = _pool(pool, 'train', network.classes)
     net = _network(model, network.weights, network.device)
-    table = collect(net, images, how.sites, out=folder / f'stats_{how.sites}', workers=how.workers,
+    table = collect(net, images, kind, out=folder / f'stats_{how.sites}', workers=how.workers,
                     allow_unreadable=how.allow_unreadable)
     wanted, path = _target_of(net, table, images, how, folder)
     settings = MatchSettings(seed=how.seed)

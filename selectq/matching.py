@@ -23,7 +23,7 @@ Objective = Literal['influence', 'error', 'log']
 
 def objective_tables(
     target: Target,
-    objective: Objective = None,  # influence where the target knows it, else log, when None
+    objective: Objective | None = None,  # influence where the target knows it, else log, when None
 ) -> tuple:  # (name, (sites, CELLS + 1, CELLS + 1) float32: cost at the upper and the lower ratio)
     "The cost of each site at every pair of ratios."
     if objective is None:
@@ -47,9 +47,9 @@ def objective_tables(
             f' errors{" and influences" if objective == "influence" else ""}, which the target does'
             ' not hold; make it with selectq target, or use objective log'
         )
-    return objective, (
-        target.error * (1.0 if objective == 'error' else target.influence[:, None, None])
-    ).astype(np.float32)
+    table, weights = target.error, target.influence
+    if objective == 'influence' and weights is not None: table = table * weights[:, None, None]
+    return objective, table.astype(np.float32)
 
 # %% ../nbs/78_matching.ipynb #3cff68b6
 @numba.njit(error_model='numpy', cache=True)
@@ -320,8 +320,8 @@ def match(
     table: StatisticsTable,  # of the pool
     target: Target,  # of the same network and kind of sites
     n='auto',  # number of images, or auto: where the cost stops falling
-    rule='joint',  # of the tool: joint, mean, 'batch-mean B' or 'ema C'
-    objective: Objective = None,  # influence where the target knows it, else log, when None
+    rule: str | Rule = 'joint',  # of the tool: joint, mean, 'batch-mean B' or 'ema C'
+    objective: Objective | None = None,  # influence where the target knows it, else log, when None
     settings: MatchSettings = MatchSettings(),
 ) -> Selection:  # in the order for the tool
     "Real images whose ranges, by the tool's rule, come closest to the target. No labels are used."
@@ -357,8 +357,8 @@ def match_costs(
     table: StatisticsTable,
     target: Target,
     sizes=SIZES,  # numbers of images
-    rule='joint',
-    objective: Objective = None,
+    rule: str | Rule = 'joint',
+    objective: Objective | None = None,
     settings: MatchSettings = MatchSettings(),
 ) -> dict:  # n -> cost
     "What matched sets of several sizes cost, before ruin and repair; none above the pool."
@@ -398,8 +398,8 @@ def outlook(
     table: StatisticsTable,
     target: Target,
     sizes=(1, 10, 100),  # numbers of images
-    rule='joint',
-    objective: Objective = None,
+    rule: str | Rule = 'joint',
+    objective: Objective | None = None,
     draws: int = 20,  # random sets of each size
     settings: MatchSettings = MatchSettings(),
 ) -> list:  # of dicts: n, random, worst, match, target (costs), moot

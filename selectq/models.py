@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ _all_ = ['check_size']
 # %% ../nbs/10_models.ipynb #215e7665
 def _read_state(path):
     "A state dict from a file, without executing anything. Raises `InputError` otherwise."
+    state: Any
     try:
         if path.suffix == '.safetensors':
             from safetensors.torch import load_file
@@ -121,8 +123,8 @@ def default_preprocess(module: nn.Module) -> Preprocess:
 # %% ../nbs/10_models.ipynb #229741b9
 def as_network(
     net,  # a `Network`, or any `nn.Module` of yours
-    name: str = None,  # name for a bare module; its class name by default
-    preprocess: Preprocess = None,  # `default_preprocess` of the module by default
+    name: str | None = None,  # name for a bare module; its class name by default
+    preprocess: Preprocess | None = None,  # `default_preprocess` of the module by default
 ) -> Network:
     "Give a bare module its papers; a `Network` keeps those that are not given here."
     if isinstance(net, Network):
@@ -140,8 +142,9 @@ def check_preprocess(
 ):
     "Refuse a network that would read images in another way than those of its table were read."
     if table.meta['pool']['images'] is None: return  # of a loader, which brings its images ready
-    made = Preprocess(**{k: tuple(v) if isinstance(v, list) else v
-                         for k, v in table.meta['preprocess'].items()})
+    fields: dict = {k: tuple(v) if isinstance(v, list) else v
+                    for k, v in table.meta['preprocess'].items()}
+    made = Preprocess(**fields)
     if replace(made, draft=net.preprocess.draft) == net.preprocess: return
     raise InputError(f'the table was made with {made}, {net.name} would read with '
                      f'{net.preprocess}; give both the same, '
@@ -242,16 +245,18 @@ def _fits(layer, bn, out):
 # %% ../nbs/10_models.ipynb #961e8723
 def _neighbours(module, x):
     "Pairs (layer, BatchNorm), each called once, where one reads the very tensor of the other."
-    calls, watched = {}, _FOLDING + _BATCHNORMS
+    calls: dict = {}
+    watched = _FOLDING + _BATCHNORMS
     note = lambda m, args, out: calls.setdefault(m, []).append((args[0] if args else None, out))
     hooks = [m.register_forward_hook(note) for m in module.modules() if isinstance(m, watched)]
     try: module(x)
-    finally: [h.remove() for h in hooks]
+    finally:
+        for h in hooks: h.remove()
     once = {m: c[0] for m, c in calls.items() if len(c) == 1}
     makers = {id(out): m for m, (_, out) in once.items() if isinstance(m, _FOLDING)}
-    pairs = [(makers[id(v)], m, v) for m, (v, _) in once.items()
-             if isinstance(m, _BATCHNORMS) and id(v) in makers]
-    pairs = [(layer, bn) for layer, bn, v in pairs if _fits(layer, bn, v)]
+    met = [(makers[id(v)], m, v) for m, (v, _) in once.items()
+           if isinstance(m, _BATCHNORMS) and id(v) in makers]
+    pairs = [(layer, bn) for layer, bn, v in met if _fits(layer, bn, v)]
     readers = Counter(layer for layer, _ in pairs)
     return [(layer, bn) for layer, bn in pairs if readers[layer] == 1]
 
@@ -271,7 +276,8 @@ def _read_alone(module, pairs, x, exact):
         show = lambda m, args, layer=layer: (given[layer],)
         hooks += [layer.register_forward_hook(hide), bn.register_forward_pre_hook(show)]
     try: return _gap(module(x), exact) < 1e-5
-    finally: [h.remove() for h in hooks]
+    finally:
+        for h in hooks: h.remove()
 
 # %% ../nbs/10_models.ipynb #a7215849
 def _fold(module, layer, bn):
@@ -304,8 +310,8 @@ def _scores(net, x):
 
 # %% ../nbs/10_models.ipynb #f2f3bdc8
 def fold_batchnorm(
-    net,  # a `Network` or `nn.Module`; not changed
-    example: torch.Tensor = None,  # (B, ...) a batch to try it on; noise when None
+    net: Network | nn.Module,  # a `Network` or `nn.Module`; not changed
+    example: torch.Tensor | None = None,  # (B, ...) a batch to try it on; noise when None
 ) -> Network:  # a copy in eval mode, same name, with another hash
     "Fold BatchNorm into the layers before it. Raises `InputError` if the scores change."
     net = as_network(net)

@@ -65,7 +65,7 @@ def _three(text, name):
 
 # %% ../nbs/89_onnx_command.ipynb #3c0c722b
 def open_onnx(
-    path,  # ONNX file
+    path: Path | str,  # ONNX file
     resize=None,
     crop=None,
     mean=None,  # as R,G,B
@@ -95,7 +95,7 @@ def onnx_stats(
     model,  # OnnxModel
     pool,  # a `Pool`
     tool: str,
-    out,  # folder for the table
+    out: Path | str,  # folder for the table
     engine: str = 'onnxruntime',  # or openvino
     **settings,  # of the traversal
 ):
@@ -111,14 +111,15 @@ def onnx_stats(
 
 # %% ../nbs/89_onnx_command.ipynb #1094c554
 def table_model(
-    path,  # ONNX file
+    path: Path | str,  # ONNX file
     table,  # made of it
 ):  # OnnxModel
     "The model of a table, with the table's preprocessing."
     from dataclasses import replace
     from selectq.images import Preprocess
     from selectq.onnx_models import load_onnx
-    known = {k: tuple(v) if isinstance(v, list) else v for k, v in table.meta['preprocess'].items()}
+    known: dict = {k: tuple(v) if isinstance(v, list) else v
+                   for k, v in table.meta['preprocess'].items()}
     layout = (table.meta.get('input') or {}).get('layout')
     if layout is None:
         _refuse(f'the table of {table.meta["network"]} was not made of an ONNX file; '

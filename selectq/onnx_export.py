@@ -15,7 +15,7 @@ import torch
 
 from . import __version__
 from .files import InputError, written_aside
-from .models import as_network
+from .models import Network, as_network
 from .onnx_models import OPSET, PREPROCESS, OnnxModel, Runner, _first_line, load_onnx, needed
 from .sites import inference
 from .statistics import noise_images
@@ -67,8 +67,8 @@ def score_gap(
 
 # %% ../nbs/38_onnx_export.ipynb #8a2eb782
 def export_onnx(
-    net,  # a `Network` or `nn.Module`
-    path,  # file to write
+    net: Network | torch.nn.Module,  # a `Network` or `nn.Module`
+    path: Path | str,  # file to write
 ) -> OnnxModel:
     "Export a network with a free batch, its preprocessing inside, if its scores are the same."
     onnx, net, path = needed('onnx'), as_network(net), Path(path)

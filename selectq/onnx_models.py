@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -109,7 +109,7 @@ def _image_input(path, proto):
 # %% ../nbs/37_onnx_models.ipynb #7224d195
 def find_layout(
     axes,  # of the input, None where free
-    layout: Layout = None,  # as the user says
+    layout: Layout | None = None,  # as the user says
 ) -> Layout:
     "Where the channels are. Raises `InputError` where nothing says it."
     if layout is not None:
@@ -144,7 +144,8 @@ def _preprocess(path, proto, side, given):
     if given is None and known is not None:
         try:
             pairs = json.loads(known).items()
-            given = Preprocess(**{k: tuple(v) if isinstance(v, list) else v for k, v in pairs})
+            fields: dict = {k: tuple(v) if isinstance(v, list) else v for k, v in pairs}
+            given = Preprocess(**fields)
         except (ValueError, TypeError, AttributeError) as e:
             raise InputError(f'{path} holds a preprocessing that cannot be read '
                              f'({_first_line(e)}); give the preprocessing') from None
@@ -160,11 +161,11 @@ def _preprocess(path, proto, side, given):
 class OnnxModel:
     "A checked model, as onnxruntime's quantization prepares it."
     name: str  # stem of the file
-    proto: object  # onnx.ModelProto after preparation, weights included
+    proto: Any  # onnx.ModelProto after preparation, weights included
     input: str  # name of the input
     outputs: tuple  # names
     layout: Layout  # of the input
-    batch: int  # fixed number of images, None where it is free
+    batch: int | None  # fixed number of images, None where it is free
     preprocess: Preprocess
     guessed: bool  # nobody said how to preprocess
     hash: str  # SHA-256 of the graph as it is in the file
@@ -184,11 +185,12 @@ class OnnxModel:
 @contextmanager
 def _unseen(package):
     "Inside, a package that is not imported yet is taken for missing: onnxruntime looks for torch."
-    hide = package not in sys.modules
-    if hide: sys.modules[package] = None
+    modules: dict = sys.modules
+    hide = package not in modules
+    if hide: modules[package] = None
     try: yield
     finally:
-        if hide: del sys.modules[package]
+        if hide: del modules[package]
 
 def _preparation():
     "onnxruntime's shape inference for quantization."
@@ -227,10 +229,10 @@ def _prepared(path, proto):
 
 # %% ../nbs/37_onnx_models.ipynb #3d8772e1
 def load_onnx(
-    path,  # ONNX file
-    preprocess: Preprocess = None,  # that of the file's metadata, else ImageNet's, when None
-    layout: Layout = None,  # of the input; found from its shape when None
-    size: int = None,  # height and width, where the input leaves them free
+    path: Path | str,  # ONNX file
+    preprocess: Preprocess | None = None,  # that of the file's metadata, else ImageNet's, when None
+    layout: Layout | None = None,  # of the input; found from its shape when None
+    size: int | None = None,  # height and width, where the input leaves them free
 ) -> OnnxModel:
     "Load, check and prepare a model. Raises `InputError` for what cannot be quantized."
     path = Path(path)
@@ -249,7 +251,7 @@ def load_onnx(
 def session(
     proto,  # onnx.ModelProto
     path: str = 'the model',  # what to call it in an error
-    threads: int = None,  # those of OMP_NUM_THREADS, else one per core, when None
+    threads: int | None = None,  # those of OMP_NUM_THREADS, else one per core, when None
 ):  # onnxruntime.InferenceSession
     "A session on the CPU. Raises `InputError` if onnxruntime cannot load the model."
     ort = needed('onnxruntime')
@@ -278,7 +280,7 @@ def check_engine(name: str) -> str:
 def openvino_run(
     proto,  # onnx.ModelProto
     path: str = 'the model',  # what to call it in an error
-    threads: int = None,  # those of OMP_NUM_THREADS, else one per core, when None
+    threads: int | None = None,  # those of OMP_NUM_THREADS, else one per core, when None
 ):  # a function of (names of outputs or None, inputs by name) to a list of arrays
     "What `InferenceSession.run` does, by OpenVINO. Raises `InputError` for what it cannot load."
     ov = needed('openvino', 'openvino')
@@ -303,9 +305,9 @@ class Runner:
     def __init__(self,
         model: OnnxModel,
         proto=None,  # another graph with the same input, for instance a quantized one
-        outputs: list = None,  # names; all when None
-        batch: int = None,  # images per call, where the graph leaves it free; all when None
-        threads: int = None,  # see `session`
+        outputs: list | None = None,  # names; all when None
+        batch: int | None = None,  # images per call, where the graph leaves it free; all when None
+        threads: int | None = None,  # see `session`
         engine: OnnxRuntimes = 'onnxruntime',  # that computes
     ):
         self.model, self.outputs, self.batch = model, outputs, model.batch or batch
@@ -343,19 +345,20 @@ class Guesses:
     "The best classes of every image that could be read."
     index: np.ndarray  # (n,) int64 positions in the pool
     best: np.ndarray  # (n, k) int64 classes, the best first
-    labels: np.ndarray = None  # (n,) int64, where they are known
+    labels: np.ndarray | None = None  # (n,) int64, where they are known
     def __len__(self): return len(self.index)
 
+    @property
+    def _known(self) -> np.ndarray:
+        if self.labels is not None: return self.labels
+        raise InputError('the images have no labels; give a pool with classes')
     @cached_property
-    def right(self) -> np.ndarray:  # (n,) bool: the best class is the label
-        if self.labels is None:
-            raise InputError('the images have no labels; give a pool with classes')
-        return self.best[:, 0] == self.labels
+    def right(self) -> np.ndarray: return self.best[:, 0] == self._known  # (n,) bool
     @property
     def top1(self) -> float: return float(100 * self.right.mean())  # per cent
     @property
     def top5(self) -> float:
-        return float(100 * (self.best[:, :5] == self.labels[:, None]).any(1).mean())
+        return float(100 * (self.best[:, :5] == self._known[:, None]).any(1).mean())
     @property
     def se(self) -> float:
         "Standard error of top-1, points."
@@ -385,6 +388,6 @@ def guess(
         best = np.argsort(-scores, 1, kind='stable')[:, :5]
         parts.append((b.index, best, b.labels))
     if not parts: raise InputError(f'no image of {pool} could be read; give images')
-    index, best, labels = zip(*parts)
+    index, first, labels = map(list, zip(*parts))
     known = None if labels[0] is None else np.concatenate(labels)
-    return Guesses(np.concatenate(index), np.concatenate(best), known)
+    return Guesses(np.concatenate(index), np.concatenate(first), known)

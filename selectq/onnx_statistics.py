@@ -74,8 +74,8 @@ def _pooled(nodes, x, rank, sparse=False):
         return mean, power, nodes.reduce('ReduceMin', x, [2, 3]), high
     if rank != 3: x = nodes.add('Unsqueeze', nodes.add('Flatten', x, axis=1), nodes.constant([1]))
     square = nodes.add('Mul', x, x)
-    ways = ('ReduceMean', x), ('ReduceMean', square), ('ReduceMin', x), ('ReduceMax', x)
-    return tuple(nodes.reduce(op, v, [2]) for op, v in ways)
+    four = ('ReduceMean', x), ('ReduceMean', square), ('ReduceMin', x), ('ReduceMax', x)
+    return tuple(nodes.reduce(op, v, [2]) for op, v in four)
 
 # %% ../nbs/38_onnx_statistics.ipynb #4702e9dc
 def _four(nodes, x, rank, channels, sparse=False):
@@ -245,10 +245,10 @@ def traverse_onnx(
     model: OnnxModel,
     pool,  # what `open_pool` opens
     tool: Tool,  # whose tensors are the sites
-    out,  # folder for the table
+    out: Path | str,  # folder for the table
     *,
     engine: OnnxRuntimes = 'onnxruntime',  # that computes
-    settings: TraversalSettings = None,  # the defaults when None
+    settings: TraversalSettings | None = None,  # the defaults when None
     **changes,  # single settings by keyword: batch_size, workers, chunk, noise, seed, ...
 ) -> Path:  # the folder
     "Traverse the pool once and write the table, as `traverse` does."
@@ -263,7 +263,7 @@ def collect_onnx(
     *,
     out=None,  # folder for the table; not kept on disk when None
     engine: OnnxRuntimes = 'onnxruntime',  # that computes
-    settings: TraversalSettings = None,  # the defaults when None
+    settings: TraversalSettings | None = None,  # the defaults when None
     **changes,  # single settings by keyword: batch_size, workers, chunk, noise, seed, ...
 ) -> StatisticsTable:
     "Traverse the pool once and keep the four statistics of every image at every tensor of a tool."

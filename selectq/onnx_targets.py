@@ -20,7 +20,7 @@ from .estimators import Observation, _checked, _facts, _KEEP
 from .histograms import Histogram, squared_error
 from .files import InputError
 from .onnx_models import OnnxModel, Runner, needed
-from .onnx_tensors import tool_tensors
+from .onnx_tensors import check_tool, tool_tensors
 from .quantizer import check_bits
 from .table import StatisticsTable
 from .targets import Target, TargetSettings, check_target_estimator, draw_samples
@@ -84,7 +84,7 @@ def observe_onnx(
     stats = table.stats[rows]
     sites = _facts(stats, [None] * len(table.sites))
     kept = [_KEEP.get(estimator, _KEEP['mse'])(s) for s in sites]
-    tensors = tool_tensors(model, table.kind)
+    tensors = tool_tensors(model, check_tool(table.kind))
     run = _watched(model, tensors)
     for images in onnx_images(model, table, rows, pool, batch_size):
         for x in images:
@@ -110,7 +110,7 @@ def unclipped_outputs(
     table: StatisticsTable,
 ) -> list:  # names of sites
     "The sites whose tensor, or one that shares its range, is an output of the model."
-    last = {t.name for t in tool_tensors(model, table.kind) if t.output}
+    last = {t.name for t in tool_tensors(model, check_tool(table.kind)) if t.output}
     return [s for s in table.sites if s in last or s.split('[')[0] in last]
 
 # %% ../nbs/77_onnx_targets.ipynb #eb7c9966
@@ -126,9 +126,11 @@ def switched(
     outputs, ranks = {o.name for o in g.output}, {}
     for v in (*g.value_info, *g.input, *g.output): ranks[v.name] = len(v.type.tensor_type.shape.dim)
     made = {t: k for k, n in enumerate(g.node) for t in n.output}
-    after, start = {}, []
+    after: dict = {}
+    start: list = []
     for k, t in enumerate(tensors):
-        x, values = t.name, {}
+        x = t.name
+        values: dict = {}
         for name in ('on', 'step', 'low', 'high'):
             kind = onnx.TensorProto.BOOL if name == 'on' else onnx.TensorProto.FLOAT
             shape = [1, t.channels, *[1] * (ranks[x] - 2)] if t.channels and name != 'on' else []
@@ -204,7 +206,7 @@ def onnx_influence(
     images: np.ndarray,  # (B, 3, H, W) without labels
 ) -> np.ndarray:  # (sites,) float64, >= 0
     "Divergence of the output per unit of relative error, with one tensor quantized at a time."
-    tensors = tool_tensors(model, table.kind)
+    tensors = tool_tensors(model, check_tool(table.kind))
     net, found, factors = Switches(model, tensors), np.zeros(len(table.sites)), (.6, 1, 1.7)
     reference = net(images)
     for k, at in enumerate(_sites_of(table, tensors)):

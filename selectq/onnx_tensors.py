@@ -10,7 +10,7 @@ import logging, tempfile, warnings
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from .files import InputError, Notice
 from .onnx_models import OnnxModel, needed
@@ -18,11 +18,11 @@ from .onnx_models import OnnxModel, needed
 # %% ../nbs/37_onnx_tensors.ipynb #e498a0ac
 Tool = Literal['onnxruntime', 'openvino', 'litert', 'generic']
 
-def check_tool(name: str) -> str:
+def check_tool(name: str) -> Tool:
     "The tool if it is known. Raises `InputError` otherwise."
     if name not in get_args(Tool):
         raise InputError(f'tool={name!r} is unknown; use {", ".join(get_args(Tool))}')
-    return name
+    return cast(Tool, name)
 
 # %% ../nbs/37_onnx_tensors.ipynb #13442f59
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class ToolTensor:
     name: str  # in the prepared graph
     members: tuple  # all tensors that get its range, itself among them
     op: str  # what makes it: Conv, Relu, input
-    channels: int = None  # ranged one by one, along axis 1; one range for all when None
-    fixed: tuple = None  # the range, where the tool does not look at the values
+    channels: int | None = None  # ranged one by one, along axis 1; one range for all when None
+    fixed: tuple | None = None  # the range, where the tool does not look at the values
     output: bool = False  # an output of the model is among the members
 
 # %% ../nbs/37_onnx_tensors.ipynb #fa855802
@@ -45,7 +45,7 @@ class _Graph:
         self.nodes, self.outputs = list(g.node), {o.name for o in g.output}
         self.constants = {i.name for i in g.initializer}
         self.maker = {t: n for n in g.node for t in n.output if t}
-        self.readers = {}
+        self.readers: dict = {}
         for n in g.node:
             for t in n.input: self.readers.setdefault(t, []).append(n)
         infos = {v.name: v.type.tensor_type for v in (*g.value_info, *g.input, *g.output)}
@@ -65,7 +65,7 @@ class _Graph:
     def is_float(self, t): return self.kinds.get(t) in (1, 10)
     def tensor(self, members, name=None, **more):
         "A `ToolTensor` of a group; its values are those of the first member."
-        members = tuple(sorted(set(members), key=self.order.get))
+        members = tuple(sorted(set(members), key=self.order.__getitem__))
         name = name or members[0]
         return ToolTensor(name, members, self.op(name), output=bool(self.outputs & set(members)),
                           **more)
@@ -77,7 +77,8 @@ def _silent_quantizer(proto, path):
     qdq, utils = (needed(f'onnxruntime.quantization.{m}') for m in ('qdq_quantizer', 'quant_utils'))
     cal, np = needed('onnxruntime.quantization.calibrate'), needed('numpy')
 
-    class Marks(qdq.QDQQuantizer):  # leaves out what is done to weights
+    quantizer: Any = qdq.QDQQuantizer
+    class Marks(quantizer):  # leaves out what is done to weights
         def _calc_initializer_quant_params(self): return {}
         def _add_qdq_nodes_for_initializer(self, weight): pass
         def _quantize_bias_tensors(self): pass
@@ -93,7 +94,8 @@ def _silent_quantizer(proto, path):
 # %% ../nbs/37_onnx_tensors.ipynb #31ed31a5
 def _of_onnxruntime(model):
     "What `quantize_static` ranges."
-    onnx, graph, groups = needed('onnx'), _Graph(model.proto), {}
+    onnx, graph = needed('onnx'), _Graph(model.proto)
+    groups: dict = {}
     with tempfile.TemporaryDirectory() as d:
         path, level = Path(d, 'model.onnx'), logging.root.level
         onnx.save(model.proto, str(path))
@@ -127,14 +129,15 @@ def _of_openvino(model):
     with tempfile.TemporaryDirectory() as d:
         onnx.save(model.proto, str(Path(d, 'model.onnx')))
         converted = ov.Core().read_model(str(Path(d, 'model.onnx')))
-    made, found, lost = {o.get_friendly_name(): o for o in converted.get_ops()}, {}, []
+    made, lost = {o.get_friendly_name(): o for o in converted.get_ops()}, []
+    found: dict = {}
     for point, config in _nncf_points(converted).items():
         o, behind = made[point.target_node_name], 'POST' in point.type.name
         port = o.output(point.port_id) if behind else o.input(point.port_id).get_source_output()
         names = [t for t in port.get_names() if t in graph.order]
         if not names: lost.append(point.target_node_name)
         else:
-            name = min(names, key=graph.order.get)
+            name = min(names, key=graph.order.__getitem__)
             found[name] = found.get(name, False) or config.per_channel
     if lost:
         warnings.warn(f'NNCF quantizes {len(lost)} tensors that the ONNX graph does not name '
@@ -161,7 +164,8 @@ def _fused_into(graph, t):
 # %% ../nbs/37_onnx_tensors.ipynb #241b0b44
 def _by_rule(model, tool):
     "Groups of tensors, read from the graph."
-    graph, group, values = _Graph(model.proto), {model.input: model.input}, {}
+    graph, group = _Graph(model.proto), {model.input: model.input}
+    values: dict = {}
     for n in graph.nodes:
         sources = [t for t in n.input if t in group]
         if not sources: continue

@@ -12,7 +12,7 @@ __all__ = ['ModelArg', 'PoolArg', 'ValArg', 'StatsArg', 'StatsOption', 'Weights'
 import functools, inspect, re, sys, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Annotated, List, Optional, get_type_hints
+from typing import Annotated, Any, List, Optional, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -81,6 +81,10 @@ Strategies = Annotated[List[str], _option('--strategies', metavar='NAME...', hel
     'Ways to get a set, with commas or spaces between: random, balanced, one-per-class, first, '
     'selectq, match, kmeans, kcenter, herding, facility; made: craft, zeroq, dsg, noise.')]
 
+def _several(*words) -> Any:  # a list could be changed
+    "The default of an option that may be given several times."
+    return words
+
 def _names(values):
     "Names with commas or spaces between, each once."
     return tuple(dict.fromkeys(n for v in values for n in re.split(r'[,\s]+', v) if n))
@@ -139,15 +143,16 @@ def _grouped(
     "The command as typer sees it: a parameter for each field of its groups of options."
     def decorate(command):
         parameters, groups = _flat(command, order)
+        signature = inspect.Signature(parameters)
         @functools.wraps(command)
         def call(*args, **given):
-            bound = call.__signature__.bind(*args, **given)
+            bound = signature.bind(*args, **given)
             bound.apply_defaults()
             given = dict(bound.arguments)
             made = {name: group(**{f.name: given.pop(f.name) for f in fields(group)})
                     for name, group in groups.items()}
             return command(**given, **made)
-        call.__signature__ = inspect.Signature(parameters)
+        setattr(call, '__signature__', signature)
         call.__annotations__ = {p.name: p.annotation for p in parameters}
         return call
     return decorate
@@ -176,7 +181,7 @@ class _WorkOptions:
 @dataclass(frozen=True)
 class _QuantizationOptions:
     "How a network is quantized."
-    ranges: Estimators = ('minmax',)
+    ranges: Estimators = _several('minmax')
     percentile: Percentile = 99.9
     fold_batchnorm: Fold = False
     correct_bias: CorrectBias = False
@@ -185,7 +190,8 @@ class _QuantizationOptions:
 
     def settings(self):
         from selectq.calibration import QuantizationSettings
-        return QuantizationSettings(self.correct_bias, self.edge_bits, self.inputs)
+        inputs: Any = self.inputs  # checked over there
+        return QuantizationSettings(self.correct_bias, self.edge_bits, inputs)
 
 # %% ../nbs/89_options.ipynb #f03c2025
 @dataclass(frozen=True)
@@ -213,7 +219,7 @@ _OPTIONS = ('allow_leak', 'allow_unreadable', 'batch_size', 'bits', 'centroids',
             'random_seeds', 'score_sites', 'seed', 'sets', 'sizes', 'strategies', 'strategy',
             'traversals',
             'update', 'workers')
-_WORDS = [(r'\bclasses=(\[\.\.\.\])?(?!\S)|\bclasses=\[\.\.\.\]', '--classes FILE.json'),
+_WORDS: list = [(r'\bclasses=(\[\.\.\.\])?(?!\S)|\bclasses=\[\.\.\.\]', '--classes FILE.json'),
           (r'\bweights=FILE\b', '--weights FILE'),
           (r'\bkind=', '--sites '), (r'\bscore_sites:', '--score-sites:'),
           (r'\bestimators?=', '--ranges '), (r'\bn=(?=-?\d)', '-n '),
@@ -231,7 +237,7 @@ def _in_options(
     return message
 
 # %% ../nbs/89_options.ipynb #2a59c276
-_said = []  # notices of this command
+_said: list = []  # notices of this command
 
 @contextmanager
 def _notices():

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from .calibration import Ranges, network_weights, quantized, swapped
 from .histograms import squared_error
 from .files import InputError
-from .models import as_network
+from .models import Network, as_network
 from .quantizer import check_bits, fake_quantizer
-from .sites import SiteHooks, inference
+from .sites import SiteHooks, check_site_kind, inference
 
 # %% ../nbs/76_outputs.ipynb #7824602f
 def divergence(
@@ -57,7 +57,7 @@ def _outputs(module, images, batch_size):
 
 # %% ../nbs/76_outputs.ipynb #5347133b
 def output_sites(
-    net,  # a `Network` or `nn.Module`
+    net: Network | torch.nn.Module,  # a `Network` or `nn.Module`
     kind: str,  # of the sites
     sites: list,  # names, in call order
     example: torch.Tensor,  # (B, C, H, W) a batch
@@ -65,13 +65,13 @@ def output_sites(
     "The sites whose tensor is the output of the network."
     module, seen = as_network(net).module, {}
     def note(k, x): seen[k] = x.detach().flatten().clone()
-    with inference(module), SiteHooks(module, kind, note, sites):
+    with inference(module), SiteHooks(module, check_site_kind(kind), note, sites):
         out = _scores(module, example).flatten()
     return [sites[k] for k, x in seen.items() if x.shape == out.shape and torch.equal(x, out)]
 
 # %% ../nbs/76_outputs.ipynb #1bf5873b
 def site_influence(
-    net,  # a `Network` or `nn.Module`
+    net: Network | torch.nn.Module,  # a `Network` or `nn.Module`
     observation,  # an `Observation` of `mse`
     best: Ranges,
     bits: int,
@@ -80,7 +80,7 @@ def site_influence(
 ) -> np.ndarray:  # (sites,) float64, >= 0
     "Divergence of the output per unit of relative error, with one site quantized at a time."
     module, found = as_network(net).module, []
-    factors = np.array([.6, 1, 1.7])
+    factors, kind = np.array([.6, 1, 1.7]), check_site_kind(best.kind)
     with inference(module):
         reference = _outputs(module, images, batch_size)
         for k, (h, site) in enumerate(zip(observation.kept, observation.sites)):
@@ -91,7 +91,7 @@ def site_influence(
             spread = 0.
             for u, v in zip(a.tolist(), b.tolist()):
                 q = fake_quantizer(u, v, bits)
-                with SiteHooks(module, best.kind, _at_site(k, q), best.sites):
+                with SiteHooks(module, kind, _at_site(k, q), best.sites):
                     scores = _outputs(module, images, batch_size)
                 spread += max(0., divergence(scores, reference).item())
             power = max(site.mean ** 2 + site.std ** 2, 1e-30)
@@ -107,7 +107,7 @@ def _at_site(k, fn):
 @dataclass(frozen=True)
 class OutputSettings:
     "How ranges are found from outputs. Raises `InputError` for what cannot be used."
-    w_bits: int = None  # of the weights; as the activations when None, 32 leaves them float
+    w_bits: int | None = None  # of the weights; as the activations when None, 32 leaves them float
     steps: int = 150  # of the gradient search
     method: Literal['gradient', 'descent'] = 'gradient'
     batch_size: int = 32  # images per forward pass
@@ -141,7 +141,8 @@ def _by_gradient(net, start, fixed, w_bits, bits, images, settings):
         return _rounded(torch.clamp(x / step, low, low + 2 ** bits - 1)) * step
     optimiser = torch.optim.Adam(logs, lr=.02)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
-    draw, order = torch.Generator().manual_seed(settings.seed), []
+    draw = torch.Generator().manual_seed(settings.seed)
+    order: list = []
     weights = network_weights(net, w_bits, example=images[:2])
     hooks = SiteHooks(module, start.kind, quantize, start.sites)
     with _differentiable(module), swapped(weights), hooks:
@@ -173,13 +174,13 @@ def _differentiable(module):
 
 # %% ../nbs/76_outputs.ipynb #e7d40a9f
 def output_divergence(
-    net,  # a `Network` or `nn.Module`
+    net: Network | torch.nn.Module,  # a `Network` or `nn.Module`
     ranges: Ranges,
     w_bits: int,
     bits: int,
     images: torch.Tensor,  # (B, C, H, W) without labels
     batch_size: int = 32,
-    weights: dict = None,  # of `network_weights`
+    weights: dict | None = None,  # of `network_weights`
 ) -> float:
     "How far the outputs of the quantized network are from those of the float network."
     module = as_network(net).module
@@ -215,7 +216,7 @@ def _by_descent(net, start, fixed, w_bits, bits, images, settings):
 
 # %% ../nbs/76_outputs.ipynb #073aa433
 def output_ranges(
-    net,  # a `Network` or `nn.Module`
+    net: Network | torch.nn.Module,  # a `Network` or `nn.Module`
     start: Ranges,  # where the search begins, such as the MSE-optimal ranges
     bits: int,  # of the activations
     images: torch.Tensor,  # (B, C, H, W) at most 64, without labels

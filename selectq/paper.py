@@ -17,6 +17,7 @@ from . import clustering
 from .data import Pool
 from .files import InputError
 from .models import PAPER_NAMES, Network
+from .sites import SiteKind
 from .studies import Recipe, StudySettings, run_study
 from .traversal import collect
 
@@ -93,7 +94,8 @@ def experiment_settings(
     "An experiment of the paper, changed where asked; refused where the pool cannot serve it."
     if name not in EXPERIMENTS: raise InputError(f'experiment {name!r} is unknown; use '
                                                  f'{", ".join(EXPERIMENTS)}')
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items() if v is not None}
+    given: dict = {k: tuple(v) if isinstance(v, list) else v
+                   for k, v in changes.items() if v is not None}
     e = replace(EXPERIMENTS[name], **given)
     if min(e.sizes) < 1 or e.sets < 0:
         raise InputError(f'sizes {e.sizes} and {e.sets} random sets cannot be used; '
@@ -113,9 +115,9 @@ class Repetition:
     "How to repeat an experiment of the paper."
     traversals: int = 1  # of SelectQ, each with its seed
     readings: tuple = READINGS  # settings of SelectQ
-    kind: str = 'activation'  # of the sites: activation, relu, output or input
+    kind: SiteKind = 'activation'  # of the sites: activation, relu, output or input
     workers: int = 0  # decoding processes
-    changes: dict = None  # fields of `Experiment` to change
+    changes: dict | None = None  # fields of `Experiment` to change
 
 # %% ../nbs/88_paper.ipynb #31ec347f
 def run_experiment(
@@ -123,7 +125,7 @@ def run_experiment(
     network: Network,  # with its weights, on the device where it is to run
     pool: Pool,  # images to choose from
     val: Pool,  # labelled images to evaluate on
-    out,  # folder for NAME.csv and the statistics
+    out: Path | str,  # folder for NAME.csv and the statistics
     how: Repetition = Repetition(),
     # fields of `Repetition`, or of `StudySettings`: batch_size, allow_leak, share ...
     **options,

@@ -90,7 +90,7 @@ def plot_centroids(
     centroids,  # (N, 2) mean and std
     start=None,  # (N, 2) where the centroids started
     ax=None,  # a new one when None
-    log: bool = None,  # logarithmic axes; where centroids run away when None
+    log: bool | None = None,  # logarithmic axes; where centroids run away when None
     most: int = 300,  # images drawn, at random
     title: str = '',
 ) -> plt.Axes:
@@ -130,8 +130,8 @@ def _draw_paths(ax, p):
 def plot_trajectories(
     paths: dict,  # name of the panel -> (snapshots, N, 2) mean and std of the centroids
     axs=None,  # one Axes per panel; new ones when None
-    images: dict = None,  # name of the panel -> (images, 2) mean and std, drawn beneath
-    log: bool = None,  # logarithmic axes; where centroids run away from their start when None
+    images: dict | None = None,  # name of the panel -> (images, 2) mean and std, drawn beneath
+    log: bool | None = None,  # logarithmic axes; where centroids run away when None
 ) -> np.ndarray:  # of Axes
     "Which way do the centroids go? A line per centroid, from a cross to a dot."
     if not paths: raise InputError('no paths were given; give a dict of (snapshots, N, 2) arrays')

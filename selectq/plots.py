@@ -25,7 +25,7 @@ _INKED = ('text.color', 'axes.labelcolor', 'axes.edgecolor', 'axes.titlecolor', 
           'ytick.color', 'xtick.labelcolor', 'ytick.labelcolor')
 _SIZED = ('font.size', 'axes.titlesize', 'axes.labelsize', 'xtick.labelsize', 'ytick.labelsize',
           'legend.fontsize', 'legend.title_fontsize', 'figure.titlesize')
-LOOK = {**dict.fromkeys(_INKED, INK), **dict.fromkeys(_SIZED, 10.5), 'figure.dpi': 150,
+LOOK: dict = {**dict.fromkeys(_INKED, INK), **dict.fromkeys(_SIZED, 10.5), 'figure.dpi': 150,
         'figure.facecolor': 'white', 'axes.facecolor': 'white', 'legend.frameon': False,
         'legend.columnspacing': 1.2, 'legend.handletextpad': .4,
         'axes.spines.top': False, 'axes.spines.right': False}
@@ -43,7 +43,7 @@ def look():
 def new_axes(
     rows: int = 1,
     columns: int = 1,
-    size: tuple = None,  # width and height of one Axes, inches; the whole width when None
+    size: tuple | None = None,  # width and height of one Axes, inches; the whole width when None
     **options,  # of `plt.subplots`
 ) -> np.ndarray:  # (rows, columns) of Axes
     "Axes of a new figure in the one look, at most `WIDTH` wide."
@@ -79,7 +79,7 @@ def legend_below(
     columns: int = 2,
 ):
     "One legend below all panels of a figure; a mark that several panels share is named once."
-    found = {}
+    found: dict = {}
     for ax in np.asarray(axs).ravel():
         for mark, name in zip(*ax.get_legend_handles_labels()): found.setdefault(name, mark)
     figure = np.asarray(axs).ravel()[0].figure
@@ -354,7 +354,7 @@ def plot_grid(
     results: pd.DataFrame,  # of one network and bit width
     rows: str,  # column of the results
     columns: str,  # another
-    baseline: tuple = None,  # (row, column) of the cell to frame
+    baseline: tuple | None = None,  # (row, column) of the cell to frame
     ax=None,  # a new one when None
 ) -> plt.Axes:
     "Which combination works? Mean top-1 in every cell, by number and by colour."
@@ -378,7 +378,7 @@ def plot_grid(
 
 # %% ../nbs/85_plots.ipynb #df1fdd40
 def positions(
-    selection,  # a `Selection`, or positions in the pool
+    selection: Selection | np.ndarray,  # a `Selection`, or positions in the pool
 ) -> np.ndarray:  # (n,) of int
     "Positions in the pool."
     listed = selection.index if isinstance(selection, Selection) else selection
@@ -396,7 +396,7 @@ def _thumbnail(image, side):
 @look()
 def plot_images(
     pool,  # a `Pool`
-    selection,  # a `Selection`, or positions in the pool, in the order of their rank
+    selection: Selection | np.ndarray,  # or positions in the pool, in the order of their rank
     axs=None,  # one Axes per image; new ones when None
     columns: int = 7,  # images in a row
     side: int = 64,  # pixels

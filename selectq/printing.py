@@ -6,7 +6,7 @@
 __all__ = ['COLUMNS', 'printed', 'tabulated']
 
 # %% ../nbs/89_printing.ipynb #113d511b
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from .files import InputError
 
@@ -44,9 +44,9 @@ def _markdown(df, number='.2f'):
 # %% ../nbs/89_printing.ipynb #8a18b495
 Format = Literal['text', 'markdown', 'csv']
 
-def check_format(name: str) -> str:
+def check_format(name: str) -> Format:
     "The format if it exists. Raises `InputError` otherwise."
-    if name in get_args(Format): return name
+    if name in get_args(Format): return cast(Format, name)
     raise InputError(f'format={name!r} is unknown; use {", ".join(get_args(Format))}')
 
 # %% ../nbs/89_printing.ipynb #210c4779

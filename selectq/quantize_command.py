@@ -9,7 +9,7 @@ __all__ = ['quantize']
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 from .onnx_command import _InputOptions, is_onnx, open_onnx
 from .options import Classes, Form, PoolArg, Seed, _argument, _grouped, _option
@@ -23,7 +23,7 @@ def _metric(text):
     path, _, name = text.rpartition(':')
     if not path or not Path(path).is_file():
         _refuse(f'--metric {text} names no file; give file.py:function')
-    spec = importlib.util.spec_from_file_location('metric_of_user', path)
+    spec: Any = importlib.util.spec_from_file_location('metric_of_user', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     found = getattr(module, name, None)
@@ -201,6 +201,6 @@ def quantize(
         if worth else [])
     write_json(folder / 'report.json', report)
     _report_page(report, wide, groups, folder / 'report.html')
-    if on.form != 'text': return print(tabulated(_report_row(report), on.form))
+    if on.form != 'text': return print(tabulated(_report_row(report), check_format(on.form)))
     print(_report_text(report, wide, groups))
     print(f'\n{path}\nthe integer model; report.json and report.html beside it')

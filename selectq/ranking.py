@@ -11,6 +11,7 @@ import json, operator
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from .clustering import Clustering, SelectQSettings, cluster
 from .distance import _score, _score_channels
 from .files import InputError, write_json
 from .table import StatisticsTable, versions
+if TYPE_CHECKING: from selectq.channels import ChannelTable
 
 # %% ../nbs/60_ranking.ipynb #ee4fcad0
 def _matching(
@@ -57,15 +59,15 @@ def scored_sites(
 def score_images(
     table: StatisticsTable,  # of the pool
     clustering: Clustering,  # of the same table
-    channels: 'ChannelTable' = None,  # of the same pool; only distance='channel' reads it
+    channels: 'ChannelTable | None' = None,  # of the same pool; only distance='channel' reads it
 ) -> np.ndarray:  # (images,) float64, in squared units of the activations (cosine: no unit)
     "Score of every image: distance to the nearest centroid, summed over the sites (Eq. 5)."
     s, C, scores = clustering.settings, clustering.centroids, np.zeros(len(table))
     sites, gamma = scored_sites(table, s.score_sites), float(s.gamma)
     if s.distance == 'channel':
         from selectq.channels import check_channels
-        check_channels(channels, table)
-        for k in sites: _score_channels(channels.stats[k], C[k], gamma, scores)
+        found = check_channels(channels, table)
+        for k in sites: _score_channels(found.stats[k], C[k], gamma, scores)
     else: _score(table.stats, sites, C, gamma, s.distance == 'cosine', scores)
     return scores
 
@@ -77,11 +79,11 @@ class Selection:
     index: np.ndarray  # (n,) int64, positions in the pool, in the order chosen
     names: list  # n names
     digests: list  # n digests of the images' bytes
-    scores: np.ndarray  # (n,) float64, or None where nothing is scored
+    scores: np.ndarray | None  # (n,) float64, None where nothing is scored
     settings: dict  # of the strategy
     seed: int  # of the strategy
     source: dict  # table and weights hash, network, kind of sites, pool, versions
-    wins: dict = None  # site -> how often each centroid was the nearest, for SelectQ
+    wins: dict | None = None  # site -> how often each centroid was the nearest, for SelectQ
 
     def __len__(self): return len(self.index)
     def __repr__(self):
@@ -114,7 +116,7 @@ def make_selection(
     table: StatisticsTable,  # that the rows belong to
     rows,  # (n,) rows of the table, in the order chosen
     strategy: str,  # what to call it
-    settings: dict = None,  # of the strategy
+    settings: dict | None = None,  # of the strategy
     seed: int = 0,  # of the strategy
     scores=None,  # (images,) score of every row, or None
     wins=None,  # (sites, N) how often each centroid won, or None
@@ -124,7 +126,7 @@ def make_selection(
     source = dict(table=table.hash, versions=versions(),
                   **{k: m[k] for k in ('weights', 'network', 'kind', 'pool')})
     return Selection(
-        strategy, table.index[rows], *(_texts(c, rows) for c in (table.names, table.digests)),
+        strategy, table.index[rows], _texts(table.names, rows), _texts(table.digests, rows),
         None if scores is None else scores[rows],
         dict(settings or {}), operator.index(seed), source,
         None if wins is None else dict(zip(table.sites, wins.tolist())))
@@ -134,7 +136,7 @@ def select(
     table: StatisticsTable,  # of the pool
     n: int,  # number of images
     settings: SelectQSettings = SelectQSettings(),
-    channels: 'ChannelTable' = None,  # of the same pool; only distance='channel' reads it
+    channels: 'ChannelTable | None' = None,  # of the same pool; only distance='channel' reads it
     noise=None,  # in place of the table's noise, as in `cluster`
 ) -> Selection:
     "SelectQ: cluster, score, take the n images at one end; equal scores as in the pool."
@@ -175,7 +177,7 @@ def select_one_per_class(
 # %% ../nbs/60_ranking.ipynb #ae5bd12f
 def save_selection(
     selection: Selection,
-    path,  # JSON file to write
+    path: Path | str,  # JSON file to write
 ):
     "Write the manifest: beside its place first, then renamed into it."
     s, path = selection, Path(path)
@@ -219,7 +221,7 @@ def _read_selection(text):
 # %% ../nbs/60_ranking.ipynb #898b76fa
 def load_selection(
     path,  # JSON file of `save_selection`
-    table: StatisticsTable = None,  # checked against it if given
+    table: StatisticsTable | None = None,  # checked against it if given
 ) -> Selection:
     "Read a manifest. Raises `InputError` if it is none, or of another table."
     try: s = _read_selection(Path(path).read_text())

@@ -9,13 +9,14 @@ __all__ = []
 import hashlib, json, re, sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 from .files import InputError, write_json, written_aside
 from .options import _said
 from .printing import printed
 
 # %% ../nbs/89_report.ipynb #f554c03d
-def _refuse(message): raise InputError(message)
+def _refuse(message) -> NoReturn: raise InputError(message)
 
 # %% ../nbs/89_report.ipynb #afa565b4
 # draws, and made images, which are a folder
@@ -37,8 +38,9 @@ class _Plan:
     def comparison(self):
         "The same for the engine."
         from selectq.comparison import Comparison
+        from selectq.sites import check_site_kind
         return Comparison(tuple(self.strategies), (self.n,), tuple(self.pairs), self.estimators,
-                          self.random_seeds, 1, self.kind, tuple(self.readings))
+                          self.random_seeds, 1, check_site_kind(self.kind), tuple(self.readings))
 
     def names(self):
         "The files that the run writes, beside run.json and stats/."
@@ -46,7 +48,7 @@ class _Plan:
 
     def sets(self):
         "File of each selection -> (strategy, reading of selectq or bits of match)."
-        found = {}
+        found: dict = {}
         for s in self.strategies:
             if s in _NOT_SAVED: continue
             if s == 'match': found |= {f'selection_match_{a}.json': (s, a) for _, a in self.pairs}
@@ -151,12 +153,12 @@ def _check_sites(net, plan):
     from types import SimpleNamespace
     from selectq.ranking import scored_sites
     from selectq.sites import SiteHooks, check_site_kind, find_sites, inference
-    check_site_kind(plan.kind)
+    kind = check_site_kind(plan.kind)
     x = torch.zeros(2, *net.in_shape, device=next(net.module.parameters()).device)
-    names = find_sites(net.module, plan.kind, x)
-    with SiteHooks(net.module, plan.kind, lambda *_: None) as hooks, inference(net.module):
+    names = find_sites(net.module, kind, x)
+    with SiteHooks(net.module, kind, lambda *_: None) as hooks, inference(net.module):
         net.module(x)
-    at = SimpleNamespace(kind=plan.kind, sites=names,
+    at: Any = SimpleNamespace(kind=plan.kind, sites=names,
                          meta=dict(types=getattr(hooks, 'types', None)))
     for reading in plan.readings: scored_sites(at, reading.score_sites)
 

@@ -7,7 +7,7 @@ __all__ = ['Rule', 'read_rule', 'rule_ranges']
 
 # %% ../nbs/72_rules.ipynb #194793e1
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 
@@ -24,9 +24,7 @@ RuleKind = Literal['joint', 'mean', 'batch-mean', 'ema']
 class Rule:
     "How a tool puts the extremes of images together."
     kind: RuleKind = 'joint'
-    value: float = (
-        None  # images in a batch for batch-mean; share that is kept for ema, between 0 and 1
-    )
+    value: float | None = None  # images in a batch for batch-mean; share kept for ema, 0 to 1
 
     def __post_init__(self):
         k, v = self.kind, self.value
@@ -37,7 +35,7 @@ class Rule:
         if k in ('joint', 'mean') and v is not None:
             raise InputError(f'rule {k} takes no number, {v} was given; leave it out')
         whole = v is not None and not isinstance(v, bool) and np.isfinite(v) and v == int(v)
-        if k == 'batch-mean' and not (whole and v >= 1):
+        if k == 'batch-mean' and (v is None or not whole or v < 1):
             raise InputError(
                 f'a batch of {v} images cannot be used; give a whole number above 0, as in'
                 ' batch-mean 8'
@@ -62,8 +60,8 @@ def read_rule(
         raise InputError(f'rule={text!r} has no number but {value[0]!r}; {way}') from None
     if len(value) > 1:
         raise InputError(f'rule={text!r} has more than one number; use batch-mean 8 or ema 0.95')
-    whole = kind == 'batch-mean' and number is not None and number.is_integer()
-    return Rule(kind, int(number) if whole else number)
+    if kind == 'batch-mean' and number is not None and number.is_integer(): number = int(number)
+    return Rule(cast(RuleKind, kind), number)
 
 # %% ../nbs/72_rules.ipynb #7e24a7fc
 def rule_groups(
@@ -71,13 +69,14 @@ def rule_groups(
     n: int,  # images
 ) -> tuple:  # (group of each image (n,), weight of each group (groups,); they sum to 1)
     "Which images go together, and how much each group counts."
+    value = rule.value or 0
     if rule.kind == 'joint': return np.zeros(n, np.int64), np.ones(1)
     if rule.kind == 'batch-mean':
-        groups = np.arange(n) // int(rule.value)
+        groups = np.arange(n) // int(value)
         return groups, np.full(groups[-1] + 1, 1 / (groups[-1] + 1))
     if rule.kind == 'mean': return np.arange(n), np.full(n, 1 / n)
-    weights = (1 - rule.value) * rule.value ** np.arange(n - 1, -1, -1.)
-    weights[0] = rule.value ** (n - 1)  # the first image is where the average starts
+    weights = (1 - value) * value ** np.arange(n - 1, -1, -1.)
+    weights[0] = value ** (n - 1)  # the first image is where the average starts
     return np.arange(n), weights
 
 # %% ../nbs/72_rules.ipynb #2aecf9d7
@@ -93,7 +92,7 @@ def rule_ends(
 def rule_ranges(
     table: StatisticsTable,
     selection: Selection,  # chosen from this table, in the tool's order
-    rule='joint',  # joint, mean, 'batch-mean B', 'ema C'
+    rule: str | Rule = 'joint',  # joint, mean, 'batch-mean B', 'ema C'
 ) -> Ranges:
     "The ranges that a tool with this rule gets from a selection: no forward pass."
     stats, rule = table.stats[check_selection(selection, table)], read_rule(rule)

@@ -80,8 +80,8 @@ def plot_score(
     import seaborn as sns
     from selectq.plots import INK, panels
     s, axs = score, panels(None, 2)
-    ends = [f([s.cost, s.target_cost, f(s.random)]) for f in (min, max)]
-    sns.histplot(s.random, bins=np.linspace(*ends, 25), color='.75', linewidth=0, ax=axs[0])
+    low, high = (f([s.cost, s.target_cost, f(s.random)]) for f in (min, max))
+    sns.histplot(s.random, bins=np.linspace(low, high, 25), color='.75', linewidth=0, ax=axs[0])
     axs[0].axvline(s.cost, color='#D55E00', label='this set')
     axs[0].axvline(s.target_cost, color=INK, ls='--', lw=1, label='target')
     axs[0].set(xlabel='predicted error', ylabel='random sets')
@@ -112,7 +112,7 @@ def plot_sites(
 # %% ../nbs/89_score_command.ipynb #ee4a9795
 def score_page(
     score,  # a `SetScore`
-    path,  # HTML file to write
+    path: Path | str,  # HTML file to write
     pool=None,  # the table's `Pool`, for thumbnails of images that are rows of the table
 ):
     "The page about a set as one HTML file with figures and thumbnails."
@@ -177,7 +177,7 @@ def score(table: StatsArg, sets: _SetArg, network: _ScoreNetwork, beside: _Score
     from selectq.opening import _network
     from selectq.scoring import ScoreSettings, score_set, table_target
     from selectq.table import load_table
-    check_format(beside.form)
+    form = check_format(beside.form)
     settings, stats = ScoreSettings(rule, seed=seed), load_table(table)
     if target is None: wanted = table_target(stats)
     else:
@@ -187,10 +187,10 @@ def score(table: StatsArg, sets: _SetArg, network: _ScoreNetwork, beside: _Score
     images = [read_set(s, stats, net) for s in sets]
     shared = _digests(beside.val)
     found = [score_set(i, stats, wanted, settings, shared) for i in images]
-    if beside.form == 'text': _print_scores(found, target)
-    else: print(tabulated(_score_table(found), beside.form))
+    if form == 'text': _print_scores(found, target)
+    else: print(tabulated(_score_table(found), form))
     for k, s in enumerate(found if beside.html else ()):
-        path = Path(beside.html)
+        path = Path(beside.html or '')
         if len(found) > 1: path = path.with_stem(f'{path.stem}-{k + 1}')
         score_page(s, path, _open(beside.pool))
         print(f'{path}: the page with figures',

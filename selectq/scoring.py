@@ -17,14 +17,14 @@ from .calibration import Ranges
 from .files import InputError
 from .image_sets import ImageSet
 from .matching import Objective, match_costs, objective_tables
-from .rules import read_rule, rule_ends
+from .rules import Rule, read_rule, rule_ends
 from .table import StatisticsTable
 from .targets import CELLS, Target, check_target, end_scales
 
 # %% ../nbs/84_scoring.ipynb #1558b4a4
 def set_ends(
     stats: np.ndarray,  # (n, sites, 4) of a set, in its order
-    rule='joint',  # joint, mean, 'batch-mean B', 'ema C'
+    rule: str | Rule = 'joint',  # joint, mean, 'batch-mean B', 'ema C'
 ) -> np.ndarray:  # (sites, 2) float64: upper end, negated lower end; >= 0
     "The ends of the ranges that a tool with this rule gets from a set."
     ends = np.stack([stats[..., 3], -stats[..., 2]], -1)
@@ -34,7 +34,7 @@ def set_ends(
 def site_costs(
     ends: np.ndarray,  # (sites, 2) of `set_ends`
     target: Target,
-    objective: Objective = None,  # as for `match`
+    objective: Objective | None = None,  # as for `match`
 ) -> np.ndarray:  # (sites,) float64
     "What the ranges cost at each site: the target's tables between their cells."
     tables = objective_tables(target, objective)[1].astype(np.float64)
@@ -50,7 +50,7 @@ def site_costs(
 class ScoreSettings:
     "How a set is scored. Raises `InputError` for what cannot be used."
     rule: str = 'joint'  # of the tool: joint, mean, 'batch-mean B' or 'ema C'
-    objective: Objective = None  # influence where the target knows it, else log, when None
+    objective: Objective | None = None  # influence where the target knows it, else log, when None
     draws: int = 100  # random sets of the same size
     seed: int = 0  # of all draws
 
@@ -82,7 +82,7 @@ def site_scores(
     ends: np.ndarray,  # (sites, 2) of the set
     usual: np.ndarray,  # (draws, sites, 2) of random sets
     target: Target,
-    objective: Objective = None,
+    objective: Objective | None = None,
 ) -> pd.DataFrame:  # one row per site, the most costly first
     "What the set does at each site."
     r, costs = target.ranges, site_costs(ends, target, objective)
@@ -146,7 +146,7 @@ def near_duplicates(
     stats: np.ndarray,  # (n, sites, 4) of a set
     table: StatisticsTable,
     share: float = .05,  # of the median distance of two images of the pool
-    scale: tuple = None,  # of `feature_scale`, if it is known
+    scale: tuple | None = None,  # of `feature_scale`, if it is known
 ) -> list:  # of pairs of positions in the set, the nearest first
     "Pairs of images that are nearly the same to the network."
     scale = scale or feature_scale(table)
@@ -209,7 +209,7 @@ class SetScore:
     duplicates: list  # of `near_duplicates`
     covering: tuple  # distance of the set, mean of random sets
     sizes: pd.DataFrame  # of `size_costs`
-    shared: list = ()  # names of images that are in the validation set, too
+    shared: list | tuple = ()  # names of images that are in the validation set, too
 
     @property
     def better_than(self): return 100 * float((self.random > self.cost).mean())

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -28,9 +28,9 @@ LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear,  # the layers whose weight
           nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 # %% ../nbs/30_sites.ipynb #a332af35
-def check_site_kind(kind: str) -> str:
+def check_site_kind(kind: str) -> SiteKind:
     "The kind of sites if it exists. Raises `InputError` otherwise."
-    if kind in get_args(SiteKind): return kind
+    if kind in get_args(SiteKind): return cast(SiteKind, kind)
     raise InputError(f'kind={kind!r} is unknown; use {", ".join(get_args(SiteKind))}')
 
 # %% ../nbs/30_sites.ipynb #56abad3b
@@ -127,12 +127,13 @@ class SiteHooks(_Record):
         module: nn.Module,  # the network
         kind: SiteKind,  # activation, relu, output or input
         fn,  # (k, tensor) -> tensor or None
-        names: list = None,  # sites expected, in call order; found out when None
+        names: list | None = None,  # sites expected, in call order; found out when None
     ):
         if isinstance(module, torch.jit.ScriptModule):
             raise InputError('a scripted network takes no hooks; give the module it was made from')
         super().__init__(kind, names)
-        self.module, self.fn, self.handles = module, fn, []
+        self.module, self.fn = module, fn
+        self.handles: list = []
         functional = _functions(kind) and (names is None or any('()' in n for n in names))
         self.mode = _FunctionalCalls(kind, self._function) if functional else None
 
@@ -242,7 +243,7 @@ def layer_weights(
     module: nn.Module,  # the network
 ) -> dict:  # name of the parameter -> (the module that holds it, the parameter)
     "The weights that are quantized: of `LAYERS`, and input projections of `nn.MultiheadAttention`."
-    found = {}
+    found: dict = {}
     for name, m in module.named_modules():
         if isinstance(m, LAYERS): at = ['weight']
         elif isinstance(m, nn.MultiheadAttention): at = [f'{k}_proj_weight' for k in ('in', *'qkv')]

@@ -19,7 +19,7 @@ from .table import StatisticsTable
 # %% ../nbs/92_snapshots.ipynb #d31f8f43
 def _site_values(net, images, site, kind):
     "(B, values) that a site takes for each image."
-    found = {}
+    found: dict = {}
     def keep(k, x): found[hooks.names[k]] = x.flatten(1).double().cpu().numpy()
     with SiteHooks(net.module, kind, keep) as hooks, inference(net.module):
         net.module(images.to(next(net.module.parameters()).device))

@@ -7,7 +7,7 @@ __all__ = ['site_statistics', 'batch_statistics', 'batch_channels', 'noise_stati
 
 # %% ../nbs/32_statistics.ipynb #03b526d6
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numba
 import numpy as np
@@ -16,7 +16,7 @@ from torch import nn
 
 from .engines import check_finite
 from .files import InputError
-from .models import as_network
+from .models import Network, as_network
 from .sites import SiteHooks, SiteKind, _device, find_sites, inference, layout
 
 _all_ = ['check_finite']
@@ -225,8 +225,9 @@ def _passing(net, images):
         axes = next(n for c, n in _CONVOLUTIONS.items() if isinstance(m, c))
         if args and args[0].dim() != axes:
             raise ValueError(f'{type(m).__name__} reads {axes} axes, it gets {args[0].dim()}')
+    convolutions: Any = tuple(_CONVOLUTIONS)
     hooks = [m.register_forward_pre_hook(look) for m in net.module.modules()
-             if isinstance(m, tuple(_CONVOLUTIONS))]
+             if isinstance(m, convolutions)]
     try: yield
     except (InputError, torch.OutOfMemoryError): raise
     except (RuntimeError, ValueError, TypeError, IndexError) as e:
@@ -252,21 +253,22 @@ def _ready(net, kind, images):  # yields names of the sites, memory format
 
 # %% ../nbs/32_statistics.ipynb #7a80257b
 def noise_statistics(
-    net,  # a `Network` or an `nn.Module`, on the device where it is to run
+    net: Network | nn.Module,  # a `Network` or an `nn.Module`, on the device where it is to run
     kind: SiteKind = 'activation',  # which tensors are sites
     n: int = 100,  # number of noise images
     seed: int = 0,  # of the noise
     noise: Noise = 'gaussian',  # gaussian, or uniform as in every table
     *,
     batch_size: int = 32,  # images per forward pass
-    like: torch.Tensor = None,  # (B, C, H, W) first images of the loader that the table is made of
+    like: torch.Tensor | None = None,  # (B, C, H, W) first images of the loader of the table
     channels: bool = False,  # statistics of every channel, for the channel distance
 ):  # (n, sites, 4) float32, or per site (n, C_k, 2) with `channels`
     "Statistics of noise images at every site."
     net = as_network(net)
     images = _draw_noise(net, n, seed, noise, like)
-    reduce, check = ((batch_channels, _check_finite_channels) if channels else
-                     (batch_statistics, check_finite))
+    both: Any = ((batch_channels, _check_finite_channels) if channels else
+                 (batch_statistics, check_finite))
+    reduce, check = both
     with _ready(net, kind, images) as (sites, fmt):
         parts = [reduce(net.module, x, kind, sites, fmt) for x in images.split(batch_size)]
     found = [np.concatenate(p) for p in zip(*parts)] if channels else np.concatenate(parts)

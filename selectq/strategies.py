@@ -7,6 +7,7 @@ __all__ = ['STRATEGIES', 'standardised', 'covering', 'select_first', 'select_kme
            'select_facility', 'select_balanced', 'How', 'choose_images']
 
 # %% ../nbs/83_strategies.ipynb #1335a6a1
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -213,7 +214,7 @@ class How:
     settings: SelectQSettings = SelectQSettings()  # of selectq; its seed is that of the draw
     target: object = None  # a `Target`, of match
     rule: str = 'joint'  # of the tool, of match
-    given: dict = None  # of `select`: channels, noise
+    given: dict | None = None  # of `select`: channels, noise
 
 def _selectq(table, n, seed, how):
     from dataclasses import replace
@@ -229,7 +230,7 @@ def _match(table, n, seed, how):
 @dataclass(frozen=True)
 class Strategy:
     "A named way to choose images."
-    choose: object  # (table, n, seed, how) -> `Selection`
+    choose: Callable  # (table, n, seed, how) -> `Selection`
     aim: str  # what it does, in a line
     seeded: bool = True  # whether another seed gives another set
     sized: bool = True  # whether n decides how many images there are

@@ -69,7 +69,7 @@ def choose(
     table: StatisticsTable,
     recipe: Recipe,
     *,
-    targets: dict = None,  # name -> `Target`, for match
+    targets: dict | None = None,  # name -> `Target`, for match
     rule: str = 'joint',  # of the tool, for match
     **given,  # what `select` needs beside the table for some settings: channels, noise
 ) -> Selection:
@@ -127,8 +127,8 @@ def _current(row): return row['numerics'] == numerics_of(row)
 def _about(recipe):
     "Key columns that a recipe decides."
     s = asdict(recipe.settings) if recipe.strategy == 'selectq' else {}
-    digest = hashlib.sha256(np.array(recipe.index,
-                                     np.int64)).hexdigest()[:12] if recipe.index else ''
+    index = np.array(recipe.index, np.int64).tobytes()
+    digest = hashlib.sha256(index).hexdigest()[:12] if recipe.index else ''
     return dict(strategy=recipe.strategy, n=recipe.n, seed=recipe.seed, name=recipe.name,
                 chosen=digest,
                 **{k: s.get(k, '') for k in ('update', 'order', *KNOBS)})
@@ -193,7 +193,7 @@ def _typed(rows):
 
 # %% ../nbs/86_studies.ipynb #9819cdc2
 def read_study(
-    path,  # CSV file of a study
+    path: Path | str,  # CSV file of a study
 ) -> pd.DataFrame:  # numbers as numbers
     "The rows of a study that the current numerics made; prints how many others the file holds."
     rows = read_rows(Path(path).parent, Path(path).name)
@@ -209,7 +209,7 @@ def read_study(
 class StudySettings(EvaluationSettings):
     "How to run a study, beside what is compared."
     estimators: tuple = ('minmax',)  # of ranges
-    given: dict = None  # for `choose`: targets, rule, channels, noise
+    given: dict | None = None  # for `choose`: targets, rule, channels, noise
     share: int = 16  # recipes that share one pass over val
 
 # %% ../nbs/86_studies.ipynb #9c62b09e
@@ -239,7 +239,7 @@ def _float_row(fixed):
 # %% ../nbs/86_studies.ipynb #3afc316a
 def _todo(wanted, known, share):
     "What is missing, as groups that share a pass over val: (estimator, bits, recipes)."
-    groups = {}
+    groups: dict = {}
     for (recipe, estimator), rows in wanted.items():
         missing = tuple((r['w_bits'], r['a_bits']) for r in rows if _key(r) not in known)
         if missing: groups.setdefault((estimator, missing), []).append(recipe)

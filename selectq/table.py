@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +27,9 @@ class StatisticsTable:
     "The four statistics of every image at every site, and where they come from."
     stats: np.ndarray  # (images, sites, 4) float32: mean, std, min, max
     index: np.ndarray  # (images,) int64, position of each row in the pool, ascending
-    names: object  # (images,) pyarrow strings: path or name of each image
-    digests: object  # (images,) pyarrow strings: digest of each image's bytes
-    labels: np.ndarray  # (images,) int64, or None
+    names: Any  # (images,) pyarrow strings: path or name of each image
+    digests: Any  # (images,) pyarrow strings: digest of each image's bytes
+    labels: np.ndarray | None  # (images,) int64
     noise: np.ndarray  # (noise images, sites, 4) float32, of uniform noise
     meta: dict  # network, weights, sites, preprocessing, pool, what made each part
 
@@ -47,7 +48,7 @@ class StatisticsTable:
         "SHA-256 of sites, positions, statistics and labels."
         h = hashlib.sha256(json.dumps(self.sites).encode())
         for a in (self.index, self.stats, self.noise, self.labels):
-            h.update(b'' if a is None else np.ascontiguousarray(a))
+            if a is not None: h.update(np.ascontiguousarray(a).data)
         return h.hexdigest()
 
     def frame(self):
@@ -156,7 +157,7 @@ def _maker(device, packages=None):
 def _made(facts):
     "Who made what, from footers by chunk: dicts of parts, noise, versions, device, hardware."
     unknown = dict(versions={}, device='unknown', hardware='unknown')  # older tables
-    groups = {}
+    groups: dict = {}
     for chunk, f in sorted(facts.items()):
         groups.setdefault(json.dumps(f.get('made', unknown), sort_keys=True), []).append(chunk)
     found = [dict(parts=[c for c in chunks if c >= 0], noise=-1 in chunks, **json.loads(made))

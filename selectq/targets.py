@@ -19,10 +19,10 @@ import torch
 from .calibration import Ranges
 from .data import open_pool
 from .batches import load_batches
-from .estimators import Estimator, check_percentile, observe
+from .estimators import Estimator, Observation, check_percentile, observe
 from .histograms import squared_error
 from .files import InputError, write_json
-from .models import as_network
+from .models import Network, as_network
 from .onnx_tensors import Tool
 from .outputs import OutputSettings, output_ranges, output_sites, site_influence
 from .quantizer import check_bits
@@ -38,8 +38,8 @@ class Target:
     bits: int = 8  # of the activations, 2 to 16
     about: dict = field(default_factory=dict)  # network, weights, sample, seed: whatever is known
     unclipped: tuple = ()  # names of the sites that keep min/max
-    error: np.ndarray = None  # (sites, CELLS + 1, CELLS + 1), see `miss_errors`
-    influence: np.ndarray = None  # (sites,) divergence of the output per unit of error, >= 0
+    error: np.ndarray | None = None  # (sites, CELLS + 1, CELLS + 1), see `miss_errors`
+    influence: np.ndarray | None = None  # (sites,) divergence of the output per unit of error, >= 0
 
     @property
     def sites(self): return self.ranges.sites
@@ -69,22 +69,18 @@ class TargetSettings:
 
 # %% ../nbs/77_targets.ipynb #62221dce
 def keep_unclipped(
-    observation,  # an `Observation` of `mse`, whose histograms are used
+    observation: Observation,  # an `Observation` of `mse`, whose histograms are used
     found: Ranges,  # of an estimator, for the same images
     bits: int,
-    always: list = (),  # names of sites to keep at min/max in any case
+    always: list | tuple = (),  # names of sites to keep at min/max in any case
 ) -> tuple:  # (Ranges, names of the sites that keep min/max)
     "Min/max where clipping costs more than rounding."
     widest, kept = observation.observed, []
     alpha, beta = found.alpha.copy(), found.beta.copy()
     for k, h in enumerate(observation.kept):
-        pair = squared_error(
-            h,
-            *np.array(
-                [[widest.alpha[k], found.alpha[k]], [widest.beta[k], found.beta[k]]], np.float64
-            ),
-            bits
-        )
+        low = np.array([widest.alpha[k], found.alpha[k]], np.float64)
+        high = np.array([widest.beta[k], found.beta[k]], np.float64)
+        pair = squared_error(h, low, high, bits)
         if found.sites[k] in always or pair[1] > pair[0] * (1 + 1e-9) or not np.isfinite(pair[1]):
             alpha[k], beta[k] = widest.alpha[k], widest.beta[k]
         if alpha[k] == widest.alpha[k] and beta[k] == widest.beta[k]: kept.append(found.sites[k])
@@ -122,7 +118,7 @@ def end_scales(
 
 # %% ../nbs/77_targets.ipynb #5a7fc2c6
 def miss_errors(
-    observation,  # an `Observation` of `mse`
+    observation: Observation,  # an `Observation` of `mse`
     best: Ranges,  # ratio 1 of both ends
     bits: int,
 ) -> np.ndarray:  # (sites, CELLS + 1, CELLS + 1) float32: upper ratio, lower ratio
@@ -150,7 +146,7 @@ def draw_samples(
 
 # %% ../nbs/77_targets.ipynb #0ad4bec3
 def pool_images(
-    net,  # a `Network` or `nn.Module`
+    net: Network | torch.nn.Module,  # a `Network` or `nn.Module`
     table: StatisticsTable,  # of the pool
     rows,  # (n,) of the table
     pool,  # of the table
@@ -191,7 +187,7 @@ def check_target_estimator(name: str) -> str:
 
 # %% ../nbs/77_targets.ipynb #fc5b37c5
 def make_target(
-    net,  # a `Network` or `nn.Module`
+    net: Network | torch.nn.Module,  # a `Network` or `nn.Module`
     table: StatisticsTable,  # of the pool, for the same network
     pool,  # of the table
     estimator: str = 'mse',  # any estimator of the package, or output
@@ -236,7 +232,7 @@ def _observe(net, table, rows, pool, batch_size, estimator):
 # %% ../nbs/77_targets.ipynb #0dbab053
 def save_target(
     target: Target,
-    path,  # JSON file to write; errors go into a file of the same name with .npz
+    path: Path | str,  # JSON file to write; errors go into a file of the same name with .npz
 ):
     "Write a target: beside its place first, then renamed into it."
     path, r = Path(path), target.ranges
@@ -295,7 +291,7 @@ def _check_kind(kind):
 
 def load_target(
     path,  # JSON file of `save_target`, or written by hand
-    table: StatisticsTable = None,  # checked against it if given
+    table: StatisticsTable | None = None,  # checked against it if given
 ) -> Target:
     "Read a target. Raises `InputError` if it is none, or of other sites."
     path = Path(path)

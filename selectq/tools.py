@@ -61,13 +61,14 @@ def default_rule(
 def pits(
     tool: str,
     n: int,  # images in the set
-    rule: str,  # of the tool as it is called
-    options: dict = None,  # of the tool: extra_options, method, subset_size, precision
+    rule: str | None,  # of the tool as it is called
+    options: dict | None = None,  # of the tool: extra_options, method, subset_size, precision
     ordered: bool = False,  # the order was chosen for the rule
     strategy: str = '',  # that chose the images
 ) -> list:  # sentences
     "What will spoil a set in this tool, as it is called."
-    o, found, kind = dict(options or {}), [], str(rule).split()[0]
+    o, kind = dict(options or {}), str(rule).split()[0]
+    found: list = []
     say = found.append
     if n == 1:
         say('a set of one image clips whatever that image does not reach, the last layer too; give'

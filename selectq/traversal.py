@@ -18,7 +18,7 @@ from .engines import Clock, Engine, TraversalSettings, _Source, _Unreadable, _wi
 from .engines import check_unreadable, ranks, show_bar, traverse_with
 from .files import InputError
 from .loaders import _first_images, first_of, loader_batches, regrouped
-from .models import as_network, check_size
+from .models import Network, as_network, check_size
 from .sites import SiteKind, _device, coverage, inference, layout
 from .statistics import NOISE_FROM, _draw_noise, _passing, _sites_of, _threads_of_torch
 from .statistics import batch_statistics
@@ -76,12 +76,12 @@ def _open_source(net, pool):
 
 # %% ../nbs/34_traversal.ipynb #d0893d52
 def traverse(
-    net,  # a `Network` or an `nn.Module`, on the device where it is to run
+    net: Network | torch.nn.Module,  # on the device where it is to run
     pool,  # what `open_pool` opens, or a loader: an iterable of batches, see `loader_batches`
     kind: SiteKind,  # which tensors are sites
-    out,  # folder for the table
+    out: Path | str,  # folder for the table
     *,
-    settings: TraversalSettings = None,  # the defaults when None
+    settings: TraversalSettings | None = None,  # the defaults when None
     **changes,  # single settings by keyword: batch_size, workers, chunk, noise, seed, ...
 ) -> Path:  # the folder
     "Traverse the pool once and write the table. The same call resumes; torchrun shares the work."
@@ -90,12 +90,12 @@ def traverse(
 
 # %% ../nbs/34_traversal.ipynb #283997ee
 def collect(
-    net,  # a `Network` or an `nn.Module`, on the device where it is to run
+    net: Network | torch.nn.Module,  # on the device where it is to run
     pool,  # what `open_pool` opens, or a loader: an iterable of batches, see `loader_batches`
     kind: SiteKind = 'activation',  # which tensors are sites
     *,
     out=None,  # folder for the table; not kept on disk when None
-    settings: TraversalSettings = None,  # the defaults when None
+    settings: TraversalSettings | None = None,  # the defaults when None
     **changes,  # single settings by keyword: batch_size, workers, chunk, noise, seed, ...
 ) -> StatisticsTable:
     "Traverse the pool once and keep the four statistics of every image at every site."

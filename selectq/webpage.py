@@ -78,7 +78,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 # %% ../nbs/83_webpage.ipynb #26664f66
 def write_page(
-    path,  # HTML file to write
+    path: Path | str,  # HTML file to write
     title: str,  # plain text
     sections: list,  # pairs: heading in plain text, HTML of the parts above
 ):

@@ -22,24 +22,7 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 NOT_COPIED = (".git", ".venv", "*.egg-info", "build", "_docs", "_proc", "results", "benchmarks")
 # One that only reads results, one that computes and reads, one that computes alone.
 PAGES = ("experiments/first_light.ipynb", "ablations/gamma.ipynb", "20_quantizer.ipynb")
-# Runs a page as Colab would: its cells one after the other, and `results/` from an archive.
-RUNNER = """
-import io, json, sys, types, urllib.request
-from pathlib import Path
-page, archive = sys.argv[1:]
-sys.modules['google.colab'] = types.ModuleType('google.colab')
-from selectq.colab import archive_address
-def urlopen(url):
-    assert url == archive_address(), url
-    return io.BytesIO(Path(archive).read_bytes())
-urllib.request.urlopen = urlopen
-from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance()
-for cell in json.loads(Path(page).read_text(encoding='utf-8'))['cells']:
-    source = ''.join(cell['source'])
-    if cell['cell_type'] == 'code' and ('eval: false' not in source or 'google.colab' in source):
-        shell.run_cell(source).raise_error()
-"""
+RUN_PAGE = ROOT / "scripts" / "run_page.py"
 
 
 def run(*args, cwd, **env):
@@ -73,6 +56,7 @@ def test_wheel(wheel):
     inside = {n for n in names if n.startswith("selectq/")}
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "selectq").rglob("*.py")}
     assert modules <= inside and "selectq/weights/digits_resnet8.safetensors" in inside
+    assert "selectq/py.typed" in inside  # so that type checkers of users read the annotations
     unwanted = (".ipynb", ".nbi", ".nbc", ".pyc")
     assert [n for n in names if "test" in n or "__pycache__" in n or n.endswith(unwanted)] == []
 
@@ -130,7 +114,7 @@ def test_page(python, archive, tmp_path, page):
     (tmp_path / "page.ipynb").write_bytes(pages.refreshed(Path("nbs") / page))
     (tmp_path / "here").mkdir()
     env = dict(OMP_NUM_THREADS="1", MPLBACKEND="agg", IPYTHONDIR=str(tmp_path / "ipython"))
-    run(python, "-c", RUNNER, tmp_path / "page.ipynb", archive, cwd=tmp_path / "here", **env)
+    run(python, RUN_PAGE, tmp_path / "page.ipynb", archive, cwd=tmp_path / "here", **env)
     got = sorted(p.name for p in (tmp_path / "here").iterdir())
     reads = "results_folder()" in (tmp_path / "page.ipynb").read_text(encoding="utf-8")
     assert got == ["selectq-results"] * reads
