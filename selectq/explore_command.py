@@ -19,10 +19,18 @@ _TEMPLATE = '''{%- extends 'voila/templates/lab/index.html.j2' -%}
   {{ resources.include_js("static/voila-style.js") }}
   {{ spinner.css() }}
   <style>.jp-mod-noOutputs.jp-mod-noInput { display: none; }</style>
+  <script>
+    if (!document.cookie.includes('_xsrf=')) {  // without it Voila does not end a closed session
+      const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
+      const hex = bytes.map((b) => b.toString(16).padStart(2, '0')).join('');
+      document.cookie = `_xsrf=${hex}; path=/; SameSite=Strict`;
+    }
+  </script>
   {{ super.super() }}
 {%- endblock notebook_css -%}
 '''
 
+# %% ../nbs/89_explore_command.ipynb #2d6ff94f
 def _write_app(
     folder: Path,  # to write into
     arguments: dict,  # of `explore`
@@ -32,7 +40,8 @@ def _write_app(
     given = ', '.join(f'{k}={v!r}' for k, v in arguments.items())
     source = (f'import os\nos.chdir({place!r})\nfrom selectq.explorer import explore\n'
               f'explore({given})')
-    cell = dict(cell_type='code', source=source, metadata={}, outputs=[], execution_count=None)
+    cell: dict = dict(cell_type='code', source=source, metadata={}, outputs=[],
+                      execution_count=None)
     kernel = dict(name='selectq', display_name='selectq', language='python')
     argv = [sys.executable, '-m', 'ipykernel_launcher', '--log-level=ERROR', '-f',
             '{connection_file}']
@@ -50,6 +59,7 @@ def _write_app(
 # %% ../nbs/89_explore_command.ipynb #3cb01c59
 LOCAL = ('localhost', '127.0.0.1', '::1')
 
+# %% ../nbs/89_explore_command.ipynb #fcd96e4f
 def _free_port(
     port: int,  # 0: any
     address: str,
@@ -74,12 +84,13 @@ def _voila(
     port: int,
     address: str,
     browser: bool,  # open one
-    token: str = None,  # asked for by the page; Voila makes one for other addresses when None
+    token: str | None = None,  # asked for by the page; Voila makes one elsewhere when None
 ) -> list:  # words of a command
     "The command that starts Voila."
     words = [sys.executable, '-m', 'voila', str(folder / 'explorer.ipynb'), '--template=selectq',
              f'--port={port}', '--Voila.port_retries=0', f'--Voila.ip={address}',
-             '--Voila.log_level=ERROR']
+             '--Voila.log_level=ERROR', '--MappingKernelManager.cull_interval=60',
+             '--MappingKernelManager.cull_idle_timeout=600']  # where a window crashed
     if not browser: words.append('--no-browser')
     if token: words.append(f'--token={token}')
     elif address not in LOCAL: words += ['--token', '--Voila.log_level=INFO']  # it says which
@@ -96,6 +107,7 @@ class _PageOptions:
     token: Annotated[Optional[str], _option(help='What a visitor has to know.')] = None
     theme: Annotated[str, _option(help='light or dark.')] = 'light'
 
+# %% ../nbs/89_explore_command.ipynb #f7b4d322
 @_grouped('pool target start browser port address token theme')
 def explore(
     stats: StatsArg,
@@ -108,8 +120,9 @@ def explore(
         metavar='FILE', help='A selection.json of the explorer: begin with its picture.')] = None,
 ):
     "Look at a pool in the browser, choose with the mouse, take the set away."
-    from selectq.explorer import Thumbnails, need_explorer
+    from selectq.explorer import need_explorer
     from selectq.explorer_state import ExplorerState, load_picture
+    from selectq.explorer_thumbnails import Thumbnails
     from selectq.files import InputError
     need_explorer('voila')
     if page.theme not in ('light', 'dark'):

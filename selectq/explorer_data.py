@@ -14,6 +14,7 @@ import numpy as np
 
 from .clustering import SelectQSettings, _start, _updates
 from .distance import _move
+from .files import InputError
 from .rules import read_rule, rule_groups
 from .table import StatisticsTable
 from .targets import CELLS, Target, end_scales
@@ -57,6 +58,7 @@ def predicted_errors(
     ends: np.ndarray,  # (..., sites, 2) of `sets_ends`
 ) -> np.ndarray:  # (..., sites) squared error over the mean square of the site
     "What quantizing with these ranges costs at each site."
+    if target.error is None: raise InputError('the target holds no errors; use selectq target')
     r = np.asarray(ends) / end_scales(target.ranges.alpha, target.ranges.beta)
     at = np.minimum(r / (1 + r) * CELLS, CELLS - 1e-9)
     k = at.astype(np.int64)
@@ -101,14 +103,15 @@ def site_paths(
                   meta=meta)
     C, (mean, std, step) = _start(one, settings, None, None), _updates(one, settings)
     wins = np.zeros((1, settings.centroids), np.int64)
-    rest = settings.update == 'shift', float(settings.gamma), settings.distance == 'cosine'
+    shift, gamma = settings.update == 'shift', float(settings.gamma)
+    cosine = settings.distance == 'cosine'
     at = np.unique(np.geomspace(1, len(step), snapshots - 1).round().astype(int))
     kept, a, threads = [C[0].copy()], 0, numba.get_num_threads()
     numba.set_num_threads(1)  # one site: others would only be waited for
     try:
         for b in at:
-            part = [np.ascontiguousarray(v[:, a:b]) for v in (mean, std)]
-            _move(*part, step[a:b], *rest, C, wins)
+            m, d = (np.ascontiguousarray(v[:, a:b]) for v in (mean, std))
+            _move(m, d, step[a:b], shift, gamma, cosine, C, wins)
             kept.append(C[0].copy())
             a = b
     finally: numba.set_num_threads(threads)

@@ -1,33 +1,39 @@
 """The explorer: its state, its files and its page in a real browser."""
 
+import asyncio
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from conftest import call, one_line
 
 pytest.importorskip("plotly", reason="plotly is not installed")
 pytest.importorskip("anywidget", reason="anywidget is not installed")
 
+from selectq import explorer_jobs
+from selectq.clustering import SelectQSettings
 from selectq.data import open_pool
 from selectq.explorer import Explorer, explore, export_set
+from selectq.explorer_jobs import Chooser, Job
 from selectq.explorer_state import QUICK, Choice, ExplorerState, edit_selection, load_picture
 from selectq.explorer_state import picture_dict, python_lines, read_picture, strip, toggled
 from selectq.files import InputError
-from selectq.matching import match
+from selectq.matching import MatchSettings, match
 from selectq.models import load_network
 from selectq.ranking import load_selection, save_selection, select, select_random
 from selectq.scoring import table_target
-from selectq.strategies import STRATEGIES
+from selectq.strategies import STRATEGIES, choose_images
 from selectq.targets import TargetSettings, make_target, save_target
 from selectq.traversal import collect
 
@@ -152,21 +158,21 @@ def test_a_refused_change_changes_nothing(digits):
 
 def test_without_a_target_or_a_pool(digits):
     app = explore(digits / "stats")
-    app.choice["strategy"].value = "match"
+    app.controls.choice["strategy"].value = "match"
     assert app.state.selection().settings["objective"] == "log"
     assert not strip(app.state).exact
     plain = table_target(app.state.table)
     found = match(app.state.table, plain, 10, settings=QUICK)
     assert (found.index == app.state.selection().index).all()
-    page = app.cards["a"].value
+    page = app.shelves.children[0].cards.value
     assert "<img" not in page and found.names[0] in page
 
 
 def test_sessions_share_nothing_and_memory_stays(digits):
     one, two = (Explorer(state_of(digits)) for _ in range(2))
     for k in range(6):
-        one.choice["n"].value = 5 + k
-        one.seen["site"].value = 2 + k
+        one.controls.choice["n"].value = 5 + k
+        one.controls.view["site"].value = 2 + k
     assert two.state.picture == state_of(digits).picture
     s = one.state
     for k in range(220):
@@ -174,6 +180,202 @@ def test_sessions_share_nothing_and_memory_stays(digits):
         s.look(site=k % 10)
         strip(s)
     assert len(s.done) == 200 and len(s._sets) <= s._sets.most and len(s._seen) <= s._seen.most
+
+
+# Choices that take long
+
+
+class Gate:
+    """Stands in for the function that chooses: it waits until it is opened."""
+
+    def __init__(self, monkeypatch):
+        self.opened, self.begun, self.real = threading.Event(), [], explorer_jobs.chosen_by
+        monkeypatch.setattr(explorer_jobs, "chosen_by", self)
+        monkeypatch.setattr(explorer_jobs, "GRACE", 0.0)
+
+    def __call__(self, state, choice):
+        self.begun.append(choice.n)
+        while not self.opened.wait(0.001):
+            pass
+        if choice.n == 13:
+            raise MemoryError("no room\nfor it")
+        return self.real(state, choice)
+
+
+def visited(digits, visit):
+    """Run a visit of a chooser in an event loop; what was said."""
+
+    async def run():
+        came = asyncio.Queue()
+        state = state_of(digits)
+        chooser = Chooser(state, lambda said, wrong: came.put_nowait((said, wrong)))
+        await asyncio.wait_for(visit(state, chooser, came.get), 120)
+        return came.qsize()
+
+    return asyncio.run(run())
+
+
+def test_a_newer_choice_voids_the_older(digits, monkeypatch):
+    gate = Gate(monkeypatch)
+
+    async def visit(state, chooser, came):
+        before = state.picture
+        chooser.choose(strategy="kmeans", n=20)
+        older = chooser.job
+        chooser.choose(n=21)  # of the same choice: still k-means
+        assert older.stopped and chooser.job is not older
+        assert chooser.choice().n == 21 and chooser.choice().strategy == "kmeans"
+        assert state.picture is before and chooser.words() == "choosing 21 images with kmeans …"
+        newer = chooser.job
+        chooser.look(plane="min-max")  # at once, and nothing is begun anew
+        assert state.picture.plane == "min-max" and chooser.job is newer and not newer.stopped
+        state.toggle([int(state.table.index[5])], add=True)
+        gate.opened.set()
+        assert await came() == ("chosen: 21 images with kmeans", False)
+        assert older.wait(60)
+        alone = choose_images(state.table, "kmeans", 21)
+        assert list(state.selection().index) == [*alone.index, state.table.index[5]]
+        assert len(state.done) == 3 and state.picture.plane == "min-max"
+        state.undo(), state.undo(), state.undo()
+        assert state.picture == before
+
+    assert visited(digits, visit) == 0  # nothing else was said: the older one is void
+
+
+def test_what_is_under_way_can_be_given_up(digits, monkeypatch):
+    gate = Gate(monkeypatch)
+
+    async def visit(state, chooser, came):
+        before = state.picture
+        chooser.choose(strategy="facility")
+        job = chooser.job
+        chooser.undo()
+        assert job.stopped and chooser.job is None and not chooser.words()
+        assert state.picture is before and chooser.choice() == before.choice
+        assert job.wait(60)  # the thread has ended, though the gate is shut
+        chooser.choose(n=13)
+        gate.opened.set()
+        assert await came() == ("MemoryError: no room for it", True)
+        assert state.picture is before and chooser.choice() == before.choice
+        with pytest.raises(InputError, match="n=0"):
+            chooser.choose(n=0)
+        assert chooser.job is None and not chooser.pending
+
+    assert visited(digits, visit) == 0
+
+
+def test_both_sides_can_be_under_way(digits, monkeypatch):
+    gate = Gate(monkeypatch)
+
+    async def visit(state, chooser, came):
+        chooser.choose(strategy="kcenter")
+        chooser.look(b=Choice("random", target=state.picture.a.target, bits=3), side="b")
+        chooser.choose(strategy="herding", n=6)
+        assert chooser.words() == "choosing 10 images with kcenter and 6 images with herding …"
+        chooser.look(b=None, side="a")
+        assert chooser.words() == "choosing 10 images with kcenter …"
+        chooser.look(b=Choice("random", target=state.picture.a.target, bits=3), side="b")
+        chooser.choose(strategy="herding", n=6)
+        gate.opened.set()
+        await came()
+        assert [state.selection(s).strategy for s in "ab"] == ["kcenter", "herding"]
+
+    assert visited(digits, visit) == 0
+
+
+def test_undo_of_a_set_that_is_forgotten_waits_for_it(digits, monkeypatch):
+    gate = Gate(monkeypatch)
+
+    async def visit(state, chooser, came):
+        state.choose(strategy="herding")
+        first = state.picture
+        state.choose(strategy="random")
+        state._sets.clear()
+        state.selection()
+        chooser.undo()
+        assert chooser.words() and state.picture.choice.strategy == "random"
+        gate.opened.set()
+        await came()
+        assert state.picture == first and len(state.undone) == 1
+
+    visited(digits, visit)
+
+
+def test_a_closed_application_stops(digits, monkeypatch):
+    gate = Gate(monkeypatch)
+
+    async def visit(state, chooser, came):
+        app = Explorer(state)
+        app.controls.choice["strategy"].value = "kcenter"
+        job = app.chooser.job
+        assert "choosing" in app.head.line.value
+        app.take.button.click()
+        assert "is not there yet" in app.head.line.value and "choosing" in app.head.line.value
+        app.close()
+        assert job.wait(60) and job.stopped
+
+    visited(digits, visit)
+    assert gate.begun == [10]
+
+
+def test_outside_of_an_event_loop_a_set_is_there_at_once(digits):
+    app = Explorer(state_of(digits))
+    app.controls.choice["strategy"].value = "match"
+    app.controls.match["rounds"].value = 20
+    target = app.state.target()
+    search = MatchSettings(passes=1, rounds=20, candidates=2000)
+    alone = match(app.state.table, target, 10, settings=search)
+    assert list(app.state.selection().index) == list(alone.index) and app.chooser.job is None
+
+
+def test_a_job_says_what_failed_and_can_be_stopped_before_it_begins():
+    with pytest.raises(InputError, match="ZeroDivisionError"):
+        Job(lambda: 1 / 0).result()
+    shut, ran = threading.Event(), []
+    job = Job(lambda: ran.append(1), ran.append, first=shut.wait)
+    job.stop()
+    shut.set()
+    assert job.wait(60)
+    job._thread.join(60)
+    assert not ran and not job._thread.is_alive()
+
+
+def test_every_setting_of_selectq_and_match_reaches_the_set(digits):
+    app = Explorer(state_of(digits))
+    s, controls = app.state, app.controls
+    given = dict(update="shift", order="lowest", centroids=7, gamma=0.5, lambda_max=0.2)
+    given |= dict(lambda_min=0.01, granularity="batch", batch_size=50, shuffle=False)
+    given |= dict(distance="cosine", initialisation="images", score_sites="!*stage1*")
+    assert set(given) == set(controls.selectq)
+    for k, (field, value) in enumerate(given.items()):
+        controls.selectq[field].value = value
+        so_far = SelectQSettings(**dict(list(given.items())[: k + 1]))
+        assert list(s.selection().index) == list(select(s.table, 10, so_far).index), field
+    controls.choice["strategy"].value = "match"
+    search = dict(candidates=300, passes=2, rounds=3)
+    for field, value in search.items():
+        controls.match[field].value = value
+    assert controls.match["search"].value == "own"
+    controls.match["objective"].value = "error"
+    alone = match(s.table, s.target(), 10, objective="error", settings=MatchSettings(**search))
+    assert list(s.selection().index) == list(alone.index)
+    assert "objective='error'" in python_lines(s)
+    controls.match["objective"].value = ""
+    assert s.picture.choice.objective is None
+    controls.match["search"].value = QUICK
+    assert controls.match["rounds"].value == 0
+    hidden = {
+        name: [f for f in ("n", "seed") if controls.choice[f].layout.display == "none"]
+        for name in ("random", "first", "herding", "one-per-class", "facility")
+        if setattr(controls.choice["strategy"], "value", name) is None
+    }
+    assert hidden == {
+        "random": [],
+        "first": ["seed"],
+        "herding": ["seed"],
+        "one-per-class": ["n"],
+        "facility": ["seed"],
+    }
 
 
 def test_other_images_are_refused(digits, tmp_path):
@@ -237,6 +439,16 @@ def served(digits, folder):
         log.close()
 
 
+def kernels_of(folder):
+    """Processes that run the page's notebook for visitors, from a folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        with suppress(psutil.Error):
+            if "ipykernel_launcher" in (process.info["cmdline"] or []):
+                found += [process] * (Path(process.cwd()) == folder)
+    return found
+
+
 def address_of(process, log, seconds=120):
     """The address that the command says, once something answers there."""
     end = time.monotonic() + seconds
@@ -289,6 +501,12 @@ class Page:
             """([text, there]) =>
             document.querySelector('.sq-app textarea').value.includes(text) === there""",
             arg=[text, there],
+        )
+
+    def has(self, label, value):
+        """Wait until a field holds a value."""
+        self.page.wait_for_function(
+            "([e, value]) => e.value === value", arg=[self.field(label).element_handle(), value]
         )
 
     def images(self, side="A"):
@@ -388,3 +606,83 @@ def test_a_visit(digits, browser, tmp_path):
         for width in (1400, 800):
             page.page.set_viewport_size(dict(width=width, height=1000))
             assert page.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+SLOW = "9999999"  # rounds that nobody waits for
+
+
+def test_a_slow_choice_leaves_the_page_answering(digits, browser, tmp_path):
+    state = state_of(digits)
+    with served(digits, tmp_path) as address:
+        page = Page(browser, address)
+        status = page.page.get_by_role("status")
+        busy = status.locator(".sq-busy")
+        page.field("Strategy").select_option("match")
+        page.says("match(", True)
+        # rounds without an end: said at once, and the rest of the page goes on
+        page.field("Rounds").fill(SLOW)
+        page.field("Rounds").press("Enter")
+        busy.get_by_text("choosing 10 images with match").wait_for()
+        page.field("Site").select_option("features.stage2.unit1.body.conv1.conv")
+        page.shows("value at features.stage2.unit1.body.conv1.conv")
+        page.page.get_by_role("button", name="Export").click()
+        status.get_by_text("is not there yet").wait_for()
+        busy.wait_for()
+        page.says(SLOW, False)
+        # undo gives it up
+        page.page.get_by_role("button", name="Undo").click()
+        busy.wait_for(state="detached")
+        page.has("Rounds", "0")
+        # a newer choice voids it: this one comes
+        page.field("Rounds").fill(SLOW)
+        page.field("Rounds").press("Enter")
+        busy.get_by_text("choosing 10 images with match").wait_for()
+        page.field("Rounds").fill("41")
+        page.field("Rounds").press("Enter")
+        page.says("rounds=41", True)
+        busy.wait_for(state="detached")
+        page.page.get_by_role("button", name="Export").click()
+        page.shows("written: ")
+        search = MatchSettings(passes=1, rounds=41, candidates=2000)
+        alone = match(state.table, state.target(), 10, settings=search)
+        taken = load_selection(tmp_path / "selected" / "selection.json", state.table)
+        assert list(taken.index) == list(alone.index)
+        # a session that is over ends, whatever it was choosing
+        page.field("Rounds").fill(SLOW)
+        page.field("Rounds").press("Enter")
+        busy.get_by_text("choosing 10 images with match").wait_for()
+        kernels = kernels_of(tmp_path)
+        assert len(kernels) == 1 and not page.errors, page.errors
+        page.page.close(run_before_unload=True)
+        psutil.wait_procs(kernels, 60)
+        assert not kernels_of(tmp_path)
+
+
+def test_settings_of_selectq_on_the_page(digits, browser, tmp_path):
+    state = state_of(digits)
+    with served(digits, tmp_path) as address:
+        page = Page(browser, address)
+        page.field("Batch size").fill("64")
+        page.field("Batch size").press("Enter")
+        page.says("batch_size=64", True)
+        page.page.get_by_label("Shuffle the pool").uncheck()
+        page.says("shuffle=False", True)
+        page.field("Begin at").select_option("images")
+        page.says("initialisation='images'", True)
+        page.page.get_by_role("button", name="Export").click()
+        page.shows("written: ")
+        given = SelectQSettings(batch_size=64, shuffle=False, initialisation="images")
+        taken = load_selection(tmp_path / "selected" / "selection.json", state.table)
+        assert list(taken.index) == list(select(state.table, 10, given).index)
+        # a field without an effect is not there, and every other one has a name
+        page.field("Strategy").select_option("first")
+        page.says("'first'", True)
+        for label in ("Seed", "Batch size", "Rounds", "Second site"):
+            page.field(label).wait_for(state="hidden")
+        unnamed = page.page.evaluate(
+            """() => [...document.querySelectorAll(`.sq-app input, .sq-app select,
+            .sq-app textarea, .sq-app button, .sq-app [role=slider]`)].filter(e => e.offsetParent &&
+            !e.labels?.length && !e.ariaLabel && !e.textContent.trim() && !e.title)
+            .map(e => e.outerHTML)"""
+        )
+        assert not unnamed and not page.errors
