@@ -148,7 +148,8 @@ class Run:
 
 def six_bits(path, proto, bits=6):
     """An integer model of 8 bits to one of fewer, in place, as QCDQ: integers of 8 bits, of which a
-    Clip after each QuantizeLinear leaves the lowest values; weights rounded anew to their grid."""
+    Clip after each QuantizeLinear leaves the lowest values; weights rounded anew to their grid, and
+    biases to the product of both steps, which is what the integer kernels take for granted."""
     model = onnx.load(str(path))
     g, to_array, levels = model.graph, onnx.numpy_helper.to_array, 2 ** bits - 1
     known, nodes = {i.name: i for i in g.initializer}, []
@@ -178,6 +179,13 @@ def six_bits(path, proto, bits=6):
             found = np.round(floats[name] / fine.reshape(shape))
             put(n.input[0], np.clip(found, -half, half).astype(np.int8)), put(n.input[1], fine)
             done.add(n.input[0])
+    made = {n.output[0]: n for n in g.node if n.op_type == 'DequantizeLinear'}
+    for n in g.node:
+        if len(n.input) < 3 or not {*n.input[:3]} <= {*made}: continue
+        x, w, b = (made[name] for name in n.input[:3])
+        q, old = (to_array(known[name]).astype(np.float64) for name in b.input[:2])
+        step = to_array(known[x.input[1]]) * to_array(known[w.input[1]])
+        put(b.input[0], np.round(q * old / step).astype(np.int32)), put(b.input[1], step)
     nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
     del g.node[:]
     g.node.extend(nodes)

@@ -96,7 +96,7 @@ def onnx_stats(
     pool,  # a `Pool`
     tool: str,
     out: Path | str,  # folder for the table
-    engine: str = 'onnxruntime',  # or openvino
+    engine='onnxruntime',  # or openvino
     **settings,  # of the traversal
 ):
     "`selectq stats` for an ONNX file."
