@@ -267,6 +267,38 @@ def session(
         raise InputError(f'onnxruntime cannot load {path} ({_first_line(e)}); '
                          'export the model again') from None
 
+# %% ../nbs/37_onnx_models.ipynb #80ef3055
+OnnxRuntimes = Literal['onnxruntime', 'openvino']
+
+def check_engine(name: str) -> str:
+    "The engine if it is known. Raises `InputError` otherwise."
+    if name in get_args(OnnxRuntimes): return name
+    raise InputError(f'engine={name!r} is unknown for an ONNX file; '
+                     f'use {" or ".join(get_args(OnnxRuntimes))}')
+
+# %% ../nbs/37_onnx_models.ipynb #d4cbf711
+def openvino_run(
+    proto,  # onnx.ModelProto
+    path: str = 'the model',  # what to call it in an error
+    threads: int | None = None,  # those of OMP_NUM_THREADS, else one per core, when None
+):  # a function of (names of outputs or None, inputs by name) to a list of arrays
+    "What `InferenceSession.run` does, by OpenVINO. Raises `InputError` for what it cannot load."
+    ov = needed('openvino', 'openvino')
+    threads = threads or int(os.environ.get('OMP_NUM_THREADS') or 0)
+    hints = {'INFERENCE_PRECISION_HINT': 'f32', **({'INFERENCE_NUM_THREADS': threads} if threads
+                                                   else {})}
+    core = ov.Core()
+    try: request = core.compile_model(core.read_model(proto.SerializeToString()), 'CPU',
+                                      hints).create_infer_request()
+    except Exception as e:  # OpenVINO raises RuntimeError and its own
+        raise InputError(f'OpenVINO cannot load {path} ({str(e).strip().splitlines()[-1][:160]}); '
+                         'use the engine onnxruntime') from None
+    def run(outputs, feeds):
+        request.infer(feeds)
+        wanted = outputs or [o.any_name for o in request.model_outputs]
+        return [request.get_tensor(name).data.copy() for name in wanted]
+    return run
+
 # %% ../nbs/37_onnx_models.ipynb #f250a8f6
 class Runner:
     "Images through a graph: any number of them, whatever batch size and layout it has."
@@ -276,16 +308,19 @@ class Runner:
         outputs: list | None = None,  # names; all when None
         batch: int | None = None,  # images per call, where the graph leaves it free; all when None
         threads: int | None = None,  # see `session`
+        engine: OnnxRuntimes = 'onnxruntime',  # that computes
     ):
         self.model, self.outputs, self.batch = model, outputs, model.batch or batch
-        self.session = session(model.proto if proto is None else proto, model.name, threads)
+        graph = model.proto if proto is None else proto
+        self.run = openvino_run(graph, model.name, threads) if engine == 'openvino' else session(
+            graph, model.name, threads).run
 
     def _call(self, x, more):
         "One call: a fixed batch is filled up with its last image."
         n, m = len(x), self.model
         if m.batch and n < m.batch: x = np.concatenate([x, x[-1:].repeat(m.batch - n, 0)])
         if m.layout == 'NHWC': x = x.transpose(0, 2, 3, 1)
-        try: found = self.session.run(self.outputs, {m.input: np.ascontiguousarray(x), **more})
+        try: found = self.run(self.outputs, {m.input: np.ascontiguousarray(x), **more})
         except Exception as e:  # onnxruntime raises a dozen classes
             raise InputError(f'{m.name} fails on images of shape {x.shape} ({_first_line(e)}); '
                              'export it with a free batch size') from None
