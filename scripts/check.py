@@ -139,8 +139,12 @@ def option_problems(cell):
         except yaml.YAMLError:
             yield f"{option!r} is no YAML; a value that holds a colon and a space needs quotes"
     figure = any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
-    if figure and not any(option.startswith("fig-alt") for option in options):
+    told = any(option.startswith("fig-alt") for option in options)
+    if figure and not told:
         yield "a figure without `#| fig-alt:`, which says what it shows"
+    skipped = re.search(r"^#\|\s*eval\s*:\s*false", "".join(cell["source"]), re.MULTILINE)
+    if told and not figure and not skipped:
+        yield "`#| fig-alt:` without a figure: run the page again, `make notebooks NB=...`"
 
 
 def check_style():
