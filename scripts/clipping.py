@@ -3,6 +3,8 @@
     python scripts/clipping.py run [--networks NAME...] [--kinds input] [--rules joint] [--bits 4 3]
     python scripts/clipping.py pairs
     python scripts/clipping.py outlook
+    python scripts/clipping.py run --parts targets --images 10000
+    python scripts/clipping.py targets
 
 All take [--data $SELECTQ_DATA] [--out results] [--tables FOLDER] [--work FOLDER]. A run that was
 stopped goes on: what is in the work folder is not computed again. Rows of the result files that
@@ -43,7 +45,7 @@ from selectq.traversal import collect
 LITE, DIGITS = 'efficientnet_lite0', 'digits'
 HEAVY = (MENET, LITE)
 SIZES = (1, 2, 5, 10, 30, 100, 1000)
-PARTS = ('methods', 'mixed', 'random', 'output', 'objectives')
+PARTS = ('methods', 'mixed', 'random', 'output', 'objectives', 'targets')
 DRAWS = 20  # of the mixed rows
 COLUMNS = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'w_bits', 'a_bits', 'n',
            'seed', 'draws', 'top1', 'top5', 'se', 'images', 'rule', 'objective', 'target', 'cost',
@@ -226,6 +228,12 @@ def output(run, rule, args):
     if args.craft: run.add(f'craft {rule} output', lambda: crafted(run, found, rule))
 
 
+def targets(run, rule, args):
+    "Both targets and nothing else."
+    run.add('mse', lambda: (run.target('mse').ranges, facts('range', ranges='mse')))
+    output(run, rule, args)
+
+
 def objectives(run, rule, args):
     "The same with the other objectives."
     for objective in ('error', 'log'):
@@ -258,7 +266,7 @@ def images_of(name, args):
 def main(args):
     "The parts of a run, cell by cell."
     parts = dict(methods=methods, mixed=mixed, random=randoms, output=output,
-                 objectives=objectives)
+                 objectives=objectives, targets=targets)
     for name in args.networks:
         for kind in args.kinds:
             for bits in args.bits:
@@ -355,6 +363,23 @@ def apart(a, b, clustered):
     return d.mean(), draws.std(ddof=1) / np.sqrt(DRAWS)
 
 
+def target_pairs(args):
+    "results/clipping_targets.csv: output targets beside MSE-optimal ones, on the same images."
+    rows = []
+    for found in cells(args):
+        if not {'mse', 'output'} <= {*found}: continue
+        r = found['mse']['row']
+        mse, out = (unpack(found[k], r['images']) for k in ('mse', 'output'))
+        mean, se = apart(out, mse, False)
+        rows.append(dict(network=r['network'], sites=r['sites'], bits=r['a_bits'],
+                         images=r['images'], mse=100 * mse.mean(), output=100 * out.mean(),
+                         difference=mean, se=se, gained=int((out & ~mse).sum()),
+                         lost=int((mse & ~out).sum())))
+    cell = ['network', 'sites', 'bits']  # each on as many images as there are
+    found = pd.DataFrame(rows).sort_values([*cell, 'images']).drop_duplicates(cell, keep='last')
+    found.round(4).to_csv(args.out / 'clipping_targets.csv', index=False)
+
+
 def bars(args):
     "One row for each cell, rule and size: what matched and crafted images reach beside the others."
     rows = []
@@ -401,7 +426,8 @@ def parser(about, commands):
     return found
 
 
-COMMANDS = dict(run=main, pairs=pairs, outlook=outlooks, write=write, bars=bars)
+COMMANDS = dict(run=main, pairs=pairs, outlook=outlooks, write=write, bars=bars,
+                targets=target_pairs)
 
 
 if __name__ == '__main__':

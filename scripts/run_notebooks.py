@@ -82,6 +82,7 @@ def main():
     args = parser.parse_args()
     paths = [p.resolve() for p in args.notebooks] or all_notebooks()
     os.environ["PYTHONHASHSEED"] = "0"
+    os.environ.pop("MPLBACKEND", None)  # with another backend figures would not get into the page
     os.environ.setdefault(
         "OMP_WAIT_POLICY", "passive"
     )  # idle threads sleep: other processes may want the cores

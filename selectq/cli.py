@@ -19,7 +19,7 @@ from .compare_command import compare
 from .explore_command import explore
 from .generate_command import generate
 from .match_command import match
-from .onnx_command import ToolOption, _InputOptions
+from .onnx_command import EngineOption, ToolOption, _InputOptions, engine_of
 from .onnx_command import export_onnx_command, is_onnx, onnx_stats, onnx_target, open_onnx
 from .opening import _bits, _network, _pool, _wanted
 from .options import BatchSize, Bits, Classes, Device, Distance, FastDecode, Fold, Form
@@ -108,18 +108,25 @@ class _StatsNetwork(_NetworkOptions):
     fast_decode: FastDecode = False
     fold_batchnorm: Fold = False
 
+@dataclass(frozen=True)
+class _StatsSites:
+    "Which tensors are looked at, and what computes them."
+    sites: Sites = 'activation'
+    tool: ToolOption = 'onnxruntime'
+    engine: EngineOption = None
+
 @app.command()
 @_grouped('weights sites classes batch_size workers device chunk noise fast_decode fold_batchnorm '
-          'allow_unreadable tool resize crop mean std layout')
+          'allow_unreadable tool engine resize crop mean std layout')
 def stats(model: ModelArg, pool: PoolArg,
           out: Annotated[str, _option(help='Folder for the statistics table.')],
-          network: _StatsNetwork, work: _StatsOptions, file: _InputOptions,
-          sites: Sites = 'activation', tool: ToolOption = 'onnxruntime'):
+          network: _StatsNetwork, work: _StatsOptions, file: _InputOptions, look: _StatsSites):
     "Traverse POOL once and keep four statistics of every image at every site. Run again to resume."
+    engine, sites = engine_of(model, look.engine), look.sites
     images, how = _pool(pool, 'train', network.classes), vars(work)
     if is_onnx(model):
         found = open_onnx(model, **vars(file), fast_decode=network.fast_decode)
-        return onnx_stats(found, images, tool, out, **how)
+        return onnx_stats(found, images, look.tool, out, engine, **how)
     from selectq.sites import check_site_kind
     from selectq.traversal import traverse
     kind = check_site_kind(sites)

@@ -18,6 +18,9 @@ from .report import _refuse
 ToolOption = Annotated[str, _option('--for', help=
     'Of an ONNX file: the tool whose tensors are looked at: onnxruntime, openvino, litert or '
     'generic.')]
+EngineOption = Annotated[Optional[str], _option('--engine', help=
+    'What computes: torch for a network by name; onnxruntime (default) or openvino for an ONNX '
+    'file.')]
 Resize = Annotated[Optional[int], _option(
     min=1, help='Of an ONNX file: short side of an image after resizing. Default: that in the '
                 'file, else crop / 0.875.')]
@@ -40,6 +43,15 @@ class _InputOptions:
     layout: LayoutOption = None
 
 def is_onnx(model: str) -> bool: return model.lower().endswith('.onnx')
+
+def engine_of(model: str, engine: Optional[str]) -> str:
+    "The engine of a model, if it is the model's."
+    if is_onnx(model):
+        from selectq.onnx_models import check_engine
+        return check_engine(engine or 'onnxruntime')
+    if engine in (None, 'torch'): return 'torch'
+    _refuse(f'--engine {engine} does not run {model}, a network of PyTorch; '
+            f'write it with selectq export-onnx {model} and give that file')
 
 # %% ../nbs/89_onnx_command.ipynb #1a553977
 def _three(text, name):
@@ -84,12 +96,13 @@ def onnx_stats(
     pool,  # a `Pool`
     tool: str,
     out: Path | str,  # folder for the table
+    engine='onnxruntime',  # or openvino
     **settings,  # of the traversal
 ):
     "`selectq stats` for an ONNX file."
     from selectq.onnx_statistics import traverse_onnx
     from selectq.onnx_tensors import check_tool
-    traverse_onnx(model, pool, check_tool(tool), out, **settings)
+    traverse_onnx(model, pool, check_tool(tool), out, engine=engine, **settings)
     m = json.loads((Path(out) / 'meta.json').read_text())
     more = [f'{len(m["unreadable"])} unreadable'] if m['unreadable'] else []
     waited = f'{m["waiting"] / max(m["seconds"], .1):.0%} of them waiting for images'

@@ -16,7 +16,8 @@ from .batches import check_size, load_batches
 from .data import open_pool
 from .engines import Engine, TraversalSettings, _Source, _with, traverse_with
 from .files import InputError
-from .onnx_models import OnnxModel, Runner, _opset, needed
+from .onnx_models import OnnxModel, OnnxRuntimes, Runner
+from .onnx_models import _opset, check_engine, need
 from .onnx_tensors import Tool, _Graph, tool_tensors
 from .table import StatisticsTable, load_table, versions
 
@@ -24,7 +25,7 @@ from .table import StatisticsTable, load_table, versions
 class _Nodes:
     "Adds nodes to a graph; the constants that they share are there once."
     def __init__(self, proto):
-        self.onnx, self.graph, self.count = needed('onnx'), proto.graph, 0
+        self.onnx, self.graph, self.count = need('onnx'), proto.graph, 0
         self.constants, self.opset = {}, _opset(proto)
 
     def constant(self, values, kind=np.int64):
@@ -100,7 +101,7 @@ def add_statistics(
     centred: bool = False,  # of what is left when the mean is taken off
 ) -> tuple:  # (ModelProto, names of the new outputs, one for each tensor)
     "A graph that gives the statistics of the tensors and nothing else."
-    onnx = needed('onnx')
+    onnx = need('onnx')
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     infos = (*proto.graph.value_info, *proto.graph.input, *proto.graph.output)
@@ -130,8 +131,9 @@ def _far(stats):
 # %% ../nbs/38_onnx_statistics.ipynb #2eedda72
 class _Statistics:
     "Statistics (B, sites, 4) of images, at the tensors of a tool."
-    def __init__(self, model, tensors, single):
+    def __init__(self, model, tensors, single, engine='onnxruntime'):
         self.model, self.tensors, self.single, self.again = model, tensors, single, {}
+        self.engine = engine
         graph = _Graph(model.proto)
         self.sparse = {} if single else {k: t.name for k, t in enumerate(tensors)
                                          if _sparse(graph, t)}
@@ -139,7 +141,7 @@ class _Statistics:
 
     def _runner(self, tensors, sparse=(), centred=False):
         proto, names = add_statistics(self.model, tensors, self.single, sparse, centred)
-        return Runner(self.model, proto, names, 1 if self.single else _STEP)
+        return Runner(self.model, proto, names, 1 if self.single else _STEP, engine=self.engine)
 
     def _anew(self, k, images, centred):
         "Statistics of one tensor alone (B, channels or 1, 4), from its own graph."
@@ -182,9 +184,11 @@ def _rows_are_images(statistics, x):
 
 # %% ../nbs/38_onnx_statistics.ipynb #01b1ec7d
 class OnnxEngine(Engine):
-    "Statistics of a tool's tensors by onnxruntime."
-    def __init__(self, model: OnnxModel, tool: Tool = 'onnxruntime'):
+    "Statistics of a tool's tensors by onnxruntime or OpenVINO."
+    def __init__(self, model: OnnxModel, tool: Tool = 'onnxruntime',
+                 engine: OnnxRuntimes = 'onnxruntime'):  # that computes
         self.model, self.tool, self.name = model, tool, model.name
+        self.engine = check_engine(engine)
         self.tensors = tool_tensors(model, tool)
         pairs = [(t.name, t) if c is None else (f'{t.name}[{c}]', t)
                  for t in self.tensors for c in (range(t.channels) if t.channels else [None])]
@@ -196,7 +200,8 @@ class OnnxEngine(Engine):
                                channels=t.channels) for t in self.tensors}
         return dict(network=m.name, weights=m.hash, kind=self.tool, sites=self.sites,
                     types=self.types, float={}, preprocess=m.preprocess.__dict__,
-                    tensors=groups, input=dict(name=m.input, layout=m.layout, batch=m.batch))
+                    engine=self.engine, tensors=groups,
+                    input=dict(name=m.input, layout=m.layout, batch=m.batch))
 
     def noise(self, settings, like=None):
         return noise_array(self.model.preprocess, settings.noise, settings.seed)
@@ -211,15 +216,16 @@ class OnnxEngine(Engine):
     def statistics(self):  # a function from images to (B, sites, 4) float32
         "One function for batches, or one that takes images singly where rows are no images."
         m, x = self.model, noise_array(self.model.preprocess, self.model.batch or _STEP, 1)
+        if self.engine == 'openvino': Runner(m)(x[:1])  # it does not see what onnxruntime refuses
         if m.batch != 1:
-            found = _Statistics(m, self.tensors, False)
+            found = _Statistics(m, self.tensors, False, self.engine)
             if _rows_are_images(found, x): return found
             if m.batch:
                 raise InputError(f'{m.name} mixes the {m.batch} images of a batch in a tensor; '
                                  'export it with a batch size of 1')
-        return _Statistics(m, self.tensors, True)
+        return _Statistics(m, self.tensors, True, self.engine)
 
-    def versions(self): return versions(('onnxruntime', 'onnx'))
+    def versions(self): return versions((self.engine, 'onnx'))
 
 # %% ../nbs/38_onnx_statistics.ipynb #388b9924
 def open_images(
@@ -232,7 +238,8 @@ def open_images(
         raise InputError(f'{type(pool).__name__} is no pool; '
                          'give a folder, a file, a dataset or a Pool')
     pool = open_pool(pool)
-    check_size(model, pool, 'load_onnx(path, preprocess=Preprocess({side}, {side}, mean, std))')
+    check_size(model, pool, '--resize {side} --crop {side} --mean R,G,B --std R,G,B, or load_onnx('
+                            'path, preprocess=Preprocess({side}, {side}, mean, std))')
     return _Source(pool, stamps=pool.stamps())
 
 # %% ../nbs/38_onnx_statistics.ipynb #dbf31fd2
@@ -242,12 +249,13 @@ def traverse_onnx(
     tool: Tool,  # whose tensors are the sites
     out: Path | str,  # folder for the table
     *,
+    engine: OnnxRuntimes = 'onnxruntime',  # that computes
     settings: TraversalSettings | None = None,  # the defaults when None
     **changes,  # single settings by keyword: batch_size, workers, chunk, noise, seed, ...
 ) -> Path:  # the folder
     "Traverse the pool once and write the table, as `traverse` does."
     source, settings = open_images(model, pool), _with(settings, changes)
-    return traverse_with(OnnxEngine(model, tool), source, out, settings)
+    return traverse_with(OnnxEngine(model, tool, engine), source, out, settings)
 
 # %% ../nbs/38_onnx_statistics.ipynb #a10d7b01
 def collect_onnx(
@@ -256,11 +264,12 @@ def collect_onnx(
     tool: Tool = 'onnxruntime',  # whose tensors are the sites
     *,
     out=None,  # folder for the table; not kept on disk when None
+    engine: OnnxRuntimes = 'onnxruntime',  # that computes
     settings: TraversalSettings | None = None,  # the defaults when None
     **changes,  # single settings by keyword: batch_size, workers, chunk, noise, seed, ...
 ) -> StatisticsTable:
     "Traverse the pool once and keep the four statistics of every image at every tensor of a tool."
-    settings = _with(settings, changes)
-    if out is not None: return load_table(traverse_onnx(model, pool, tool, out, settings=settings))
+    how = dict(engine=engine, settings=_with(settings, changes))
+    if out is not None: return load_table(traverse_onnx(model, pool, tool, out, **how))
     with tempfile.TemporaryDirectory() as d:
-        return load_table(traverse_onnx(model, pool, tool, Path(d) / 'stats', settings=settings))
+        return load_table(traverse_onnx(model, pool, tool, Path(d) / 'stats', **how))

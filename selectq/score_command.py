@@ -77,10 +77,11 @@ def plot_score(
 ):  # Axes (2,)
     "Is the set better than random ones, and is its size right?"
     import numpy as np
+    import seaborn as sns
     from selectq.plots import INK, panels
     s, axs = score, panels(None, 2)
     low, high = (f([s.cost, s.target_cost, f(s.random)]) for f in (min, max))
-    axs[0].hist(s.random, np.linspace(low, high, 25), color='.75')
+    sns.histplot(s.random, bins=np.linspace(low, high, 25), color='.75', linewidth=0, ax=axs[0])
     axs[0].axvline(s.cost, color='#D55E00', label='this set')
     axs[0].axvline(s.target_cost, color=INK, ls='--', lw=1, label='target')
     axs[0].set(xlabel='predicted error', ylabel='random sets')

@@ -64,6 +64,11 @@ REFUSED = {
     "stats {root}/half.onnx {root}/pool --out x": "half.onnx FLOAT16",
     f"stats {{root}}/nan.onnx {{root}}/pool --out x --for generic {LOOK}": "NaN",
     "stats {root}/digits.onnx {root}/pool --out x --for tensorrt": "'tensorrt' onnxruntime",
+    "stats {root}/digits.onnx {root}/pool --out x --engine torch": "'torch' onnxruntime openvino",
+    "stats digits {root}/pool --out x --engine openvino": "--engine openvino export-onnx digits",
+    f"stats {{root}}/digits.onnx {{root}}/pool --out {{root}}/stats --engine openvino {LOOK}": (
+        "holds a table"
+    ),
     "stats {root}/digits.onnx {root}/pool --out x --crop 30": "30 32",
     "stats {root}/digits.onnx {root}/pool --out x --resize 20": "--resize 20 32",
     "stats {root}/digits.onnx {root}/pool --out x --mean 1,2": "--mean 1,2 three",
