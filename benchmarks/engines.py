@@ -33,7 +33,7 @@ import torch
 from common import RESULTS
 from selectq.models import build_network
 from selectq.onnx_export import export_onnx
-from selectq.onnx_models import Runner, needed
+from selectq.onnx_models import Runner, need
 from selectq.onnx_statistics import OnnxEngine, add_statistics
 from selectq.sites import find_sites, inference
 from selectq.statistics import batch_statistics
@@ -65,7 +65,7 @@ def onnxruntime_engines(model, x):
 
 def openvino_engines(model, x, threads):
     "The same by OpenVINO, in float32."
-    try: ov, onnx = needed('openvino', 'openvino'), needed('onnx')
+    try: ov, onnx = need('openvino'), need('onnx')
     except ValueError as e:
         print(f'{model.name}: {e}')
         return

@@ -27,10 +27,10 @@ from selectq.data import limit_pool
 from selectq.deployment import DeploymentSettings, integer_runner, make_integer_model
 from selectq.deployment import measure_model
 from selectq.evaluation import standard_error
-from selectq.integer import IntegerSettings, onnx_session
+from selectq.integer import IntegerSettings
 from selectq.matching import match
 from selectq.onnx_export import export_onnx
-from selectq.onnx_models import load_onnx
+from selectq.onnx_models import load_onnx, onnx_session
 from selectq.onnx_statistics import collect_onnx
 from selectq.onnx_targets import make_onnx_target
 from selectq.ranking import make_selection, select, select_random

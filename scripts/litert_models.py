@@ -20,7 +20,8 @@ from selectq.deployment import measure_model
 from selectq.interop import calibration_set, litert_data
 from selectq.matching import match
 from selectq.ranking import select, select_random
-from selectq.tools import default_rule, need
+from selectq.onnx_models import need
+from selectq.tools import default_rule
 
 TOOL, ORDERS = 'litert', 2  # other orders of a matched set
 

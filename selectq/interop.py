@@ -19,10 +19,11 @@ from .batches import load_batches
 from .data import Pool, open_pool
 from .files import InputError, written_aside
 from .images import Preprocess
+from .onnx_models import need
 from .ranking import Selection, check_selection
 from .rules import read_rule, rule_ends, rule_groups
 from .table import StatisticsTable
-from .tools import default_rule, find_tool, need, quiet
+from .tools import default_rule, find_tool, quiet
 
 # %% ../nbs/82_interop.ipynb #6551aea0
 def _far(x, weights, goal):

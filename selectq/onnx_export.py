@@ -16,7 +16,7 @@ import torch
 from . import __version__
 from .files import InputError, written_aside
 from .models import Network, as_network
-from .onnx_models import OPSET, PREPROCESS, OnnxModel, Runner, _first_line, load_onnx, needed
+from .onnx_models import OPSET, PREPROCESS, OnnxModel, Runner, _first_line, load_onnx, need
 from .sites import inference
 from .statistics import noise_images
 
@@ -35,7 +35,7 @@ def _quiet():
 
 def _exported(net, x, path):
     "Write the file. Raises `InputError` if the network cannot be exported."
-    needed('onnx'), needed('onnxscript')
+    need('onnx'), need('onnxscript')
     free = ({0: torch.export.Dim('batch', min=1)},)
     try:
         with _quiet(), inference(net.module):
@@ -62,8 +62,10 @@ def score_gap(
     for n in (len(images), len(images) - 1):
         scores = run(images[:n].cpu().numpy())[0]
         if scores.shape != exact[:n].shape: return float('inf')
-        gap = max(gap, float(np.abs(scores - exact[:n]).max() / max(np.abs(exact).max(), 1e-30)))
-    return gap if np.isfinite(gap) else float('inf')
+        off = float(np.abs(scores - exact[:n]).max() / max(np.abs(exact).max(), 1e-30))
+        if not np.isfinite(off): return float('inf')
+        gap = max(gap, off)
+    return gap
 
 # %% ../nbs/38_onnx_export.ipynb #8a2eb782
 def export_onnx(
@@ -71,7 +73,7 @@ def export_onnx(
     path: Path | str,  # file to write
 ) -> OnnxModel:
     "Export a network with a free batch, its preprocessing inside, if its scores are the same."
-    onnx, net, path = needed('onnx'), as_network(net), Path(path)
+    onnx, net, path = need('onnx'), as_network(net), Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     images = noise_images(net.preprocess, 4, 0)
     device = next((p.device for p in net.module.parameters()), 'cpu')

@@ -17,7 +17,7 @@ from .data import open_pool
 from .engines import Engine, TraversalSettings, _Source, _with, traverse_with
 from .files import InputError
 from .onnx_models import OnnxModel, OnnxRuntimes, Runner
-from .onnx_models import _opset, check_engine, needed
+from .onnx_models import _opset, check_engine, need
 from .onnx_tensors import Tool, _Graph, tool_tensors
 from .table import StatisticsTable, load_table, versions
 
@@ -25,7 +25,7 @@ from .table import StatisticsTable, load_table, versions
 class _Nodes:
     "Adds nodes to a graph; the constants that they share are there once."
     def __init__(self, proto):
-        self.onnx, self.graph, self.count = needed('onnx'), proto.graph, 0
+        self.onnx, self.graph, self.count = need('onnx'), proto.graph, 0
         self.constants, self.opset = {}, _opset(proto)
 
     def constant(self, values, kind=np.int64):
@@ -101,7 +101,7 @@ def add_statistics(
     centred: bool = False,  # of what is left when the mean is taken off
 ) -> tuple:  # (ModelProto, names of the new outputs, one for each tensor)
     "A graph that gives the statistics of the tensors and nothing else."
-    onnx = needed('onnx')
+    onnx = need('onnx')
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     infos = (*proto.graph.value_info, *proto.graph.input, *proto.graph.output)
@@ -216,6 +216,7 @@ class OnnxEngine(Engine):
     def statistics(self):  # a function from images to (B, sites, 4) float32
         "One function for batches, or one that takes images singly where rows are no images."
         m, x = self.model, noise_array(self.model.preprocess, self.model.batch or _STEP, 1)
+        if self.engine == 'openvino': Runner(m)(x[:1])  # it does not see what onnxruntime refuses
         if m.batch != 1:
             found = _Statistics(m, self.tensors, False, self.engine)
             if _rows_are_images(found, x): return found
@@ -237,7 +238,8 @@ def open_images(
         raise InputError(f'{type(pool).__name__} is no pool; '
                          'give a folder, a file, a dataset or a Pool')
     pool = open_pool(pool)
-    check_size(model, pool, 'load_onnx(path, preprocess=Preprocess({side}, {side}, mean, std))')
+    check_size(model, pool, '--resize {side} --crop {side} --mean R,G,B --std R,G,B, or load_onnx('
+                            'path, preprocess=Preprocess({side}, {side}, mean, std))')
     return _Source(pool, stamps=pool.stamps())
 
 # %% ../nbs/38_onnx_statistics.ipynb #dbf31fd2

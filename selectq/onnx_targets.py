@@ -19,7 +19,7 @@ from .engines import check_finite
 from .estimators import Observation, _checked, _facts, _KEEP
 from .histograms import Histogram, squared_error
 from .files import InputError
-from .onnx_models import OnnxModel, Runner, needed
+from .onnx_models import OnnxModel, Runner, need
 from .onnx_tensors import check_tool, tool_tensors
 from .quantizer import check_bits
 from .table import StatisticsTable
@@ -44,7 +44,7 @@ def _add(h, x):
 # %% ../nbs/77_onnx_targets.ipynb #ab366517
 def _watched(model, tensors):
     "A runner whose outputs are the tensors."
-    onnx, proto = needed('onnx'), needed('onnx').ModelProto()
+    onnx, proto = need('onnx'), need('onnx').ModelProto()
     proto.CopyFrom(model.proto)
     del proto.graph.output[:]
     for t in tensors:
@@ -119,7 +119,7 @@ def switched(
     tensors: list,  # of `ToolTensor`
 ):  # (ModelProto, inputs: name -> value that leaves everything as it is)
     "A graph in which every tensor can be quantized: inputs on, step, low and high of each."
-    onnx = needed('onnx')
+    onnx = need('onnx')
     proto, off = onnx.ModelProto(), {}
     proto.CopyFrom(model.proto)
     g, h = proto.graph, onnx.helper

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from .files import InputError, Notice
-from .onnx_models import OnnxModel, needed
+from .onnx_models import OnnxModel, need, openvino_model
 
 # %% ../nbs/37_onnx_tensors.ipynb #e498a0ac
 Tool = Literal['onnxruntime', 'openvino', 'litert', 'generic']
@@ -39,7 +39,7 @@ class ToolTensor:
 class _Graph:
     "Makers, readers, types and shapes of the tensors of a prepared model."
     def __init__(self, proto):
-        g, read = proto.graph, needed('onnx.numpy_helper').to_array
+        g, read = proto.graph, need('onnx.numpy_helper').to_array
         self.scalars = {i.name: float(read(i)) for i in g.initializer
                         if not i.dims and i.data_type == 1}
         self.nodes, self.outputs = list(g.node), {o.name for o in g.output}
@@ -73,9 +73,9 @@ class _Graph:
 # %% ../nbs/37_onnx_tensors.ipynb #b318dc24
 def _silent_quantizer(proto, path):
     "onnxruntime's QDQ quantizer for default options and weights per channel, without its weights."
-    q, r = needed('onnxruntime.quantization'), needed('onnxruntime.quantization.registry')
-    qdq, utils = (needed(f'onnxruntime.quantization.{m}') for m in ('qdq_quantizer', 'quant_utils'))
-    cal, np = needed('onnxruntime.quantization.calibrate'), needed('numpy')
+    q, r = need('onnxruntime.quantization'), need('onnxruntime.quantization.registry')
+    qdq, utils = (need(f'onnxruntime.quantization.{m}') for m in ('qdq_quantizer', 'quant_utils'))
+    cal, np = need('onnxruntime.quantization.calibrate'), need('numpy')
 
     quantizer: Any = qdq.QDQQuantizer
     class Marks(quantizer):  # leaves out what is done to weights
@@ -94,7 +94,7 @@ def _silent_quantizer(proto, path):
 # %% ../nbs/37_onnx_tensors.ipynb #31ed31a5
 def _of_onnxruntime(model):
     "What `quantize_static` ranges."
-    onnx, graph = needed('onnx'), _Graph(model.proto)
+    onnx, graph = need('onnx'), _Graph(model.proto)
     groups: dict = {}
     with tempfile.TemporaryDirectory() as d:
         path, level = Path(d, 'model.onnx'), logging.root.level
@@ -113,9 +113,9 @@ def _of_onnxruntime(model):
 # %% ../nbs/37_onnx_tensors.ipynb #eced9f83
 def _nncf_points(ov_model):
     "Target points of NNCF's default post-training quantization, weights left out."
-    nncf = needed('nncf', 'openvino')
-    algorithm = needed('nncf.quantization.algorithms.min_max.algorithm', 'openvino')
-    factory = needed('nncf.common.factory', 'openvino')
+    nncf = need('nncf', 'openvino')
+    algorithm = need('nncf.quantization.algorithms.min_max.algorithm', 'openvino')
+    factory = need('nncf.common.factory', 'openvino')
     nncf.set_log_level(logging.ERROR)
     ask = algorithm.MinMaxQuantization()
     ask._set_backend_entity(ov_model)
@@ -125,10 +125,7 @@ def _nncf_points(ov_model):
 # %% ../nbs/37_onnx_tensors.ipynb #f6c42267
 def _of_openvino(model):
     "Where NNCF puts a FakeQuantize."
-    onnx, ov, graph = needed('onnx'), needed('openvino', 'openvino'), _Graph(model.proto)
-    with tempfile.TemporaryDirectory() as d:
-        onnx.save(model.proto, str(Path(d, 'model.onnx')))
-        converted = ov.Core().read_model(str(Path(d, 'model.onnx')))
+    graph, converted = _Graph(model.proto), openvino_model(model.proto, model.name)
     made, lost = {o.get_friendly_name(): o for o in converted.get_ops()}, []
     found: dict = {}
     for point, config in _nncf_points(converted).items():

@@ -25,7 +25,8 @@ def _metric(text):
         _refuse(f'--metric {text} names no file; give file.py:function')
     spec: Any = importlib.util.spec_from_file_location('metric_of_user', path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try: spec.loader.exec_module(module)
+    except Exception as e: _refuse(f'{path} cannot be run ({type(e).__name__}: {e}); mend it')
     found = getattr(module, name, None)
     if not callable(found): _refuse(f'{path} holds no function {name}; give file.py:function')
     return found
@@ -95,7 +96,11 @@ def _chosen(model, images, out, s):
     from selectq.onnx_targets import make_onnx_target
     from selectq.ranking import save_selection
     from selectq.targets import TargetSettings, load_target, save_target
-    table = collect_onnx(model, images, s.tool, out=out / f'stats_{s.tool}')
+    new = not out.exists()
+    try: table = collect_onnx(model, images, s.tool, out=out / f'stats_{s.tool}')
+    except Exception:
+        if new and out.is_dir() and not any(out.iterdir()): out.rmdir()
+        raise
     path = out / f'target_{s.tool}_{s.seed}.json'
     costs = s.strategy == 'match'  # what only it needs: minutes, where there are many tensors
     if not path.exists() or costs and load_target(path, table).influence is None:
@@ -108,14 +113,38 @@ def _chosen(model, images, out, s):
     return table, target, selection
 
 # %% ../nbs/89_quantize_command.ipynb #01eaf7fb
-def _compared(model, path, images, val, selection, metric):
+def _check_run(model, images, val, out, s, on):
+    "Refuse what would fail after minutes, with files half-written."
+    from selectq.deployment import check_set_size
+    if out.is_file(): _refuse(f'--out {out} is a file; give a folder')
+    if s.n > len(images):
+        _refuse(f'-n {s.n} but the pool holds {len(images)} images; lower n or add images')
+    if val is None and s.n == len(images):
+        _refuse(f'-n {s.n} takes the whole pool; give --val, or fewer images')
+    if on.diagnose and val is None: _refuse('--diagnose measures on labelled images; give --val')
+    if on.diagnose and s.tool != 'onnxruntime':
+        _refuse(f'--diagnose measures in onnxruntime, not in {s.tool}; leave it out')
+    if val is not None and val.labels is None and on.metric is None:
+        _refuse('the images of --val have no labels; give a folder for each class, or a --metric')
+    check_set_size(model, s.n)
+
+# %% ../nbs/89_quantize_command.ipynb #3bee88f1
+def _float_side(model, val, metric):
+    "Values and best classes of the float model, before anything is written; None without VAL."
+    from selectq.deployment import integer_runner, measure_model, right_class
+    if val is None: return None
+    return measure_model(model, integer_runner(model), val, metric or right_class)
+
+# %% ../nbs/89_quantize_command.ipynb #c4f7d09d
+def _compared(model, path, images, val, selection, metric, known):
     "Values of both models, agreement (with classes) or dB (without), the number of images."
     from selectq.deployment import (integer_runner, measure_model, other_images, right_class,
                                     signal_to_noise)
     runs = [integer_runner(model), integer_runner(model, path)]
     on = other_images(images, selection) if val is None else val
     metric = None if val is None else metric or right_class
-    (a, best), (b, other) = (measure_model(model, run, on, metric) for run in runs)
+    a, best = known or measure_model(model, runs[0], on, metric)
+    b, other = measure_model(model, runs[1], on, metric)
     if best is None: same, noise_db = None, min(signal_to_noise(model, runs, on), 300.)
     else: same, noise_db = float((best == other).mean()), None
     return runs, a, b, dict(images=len(on), agreement=same, noise_db=noise_db)
@@ -172,7 +201,8 @@ def quantize(
     from selectq.deployment import paired_interval, random_models, range_table, right_class
     from selectq.files import write_json
     from selectq.strategies import check_strategy
-    from selectq.tools import need, pits
+    from selectq.onnx_models import need
+    from selectq.tools import pits
     check_strategy(what.strategy), check_format(on.form)
     s = DeploymentSettings(**vars(what))
     need(*(('nncf', 'openvino') if s.tool == 'openvino' else ('onnxruntime', 'onnx')))
@@ -180,13 +210,13 @@ def quantize(
     names = read_classes(on.classes) if on.classes else None
     images = open_pool(pool, 'train', names)
     labelled = None if on.val is None else open_pool(on.val, 'val', names)
-    if on.diagnose and labelled is None:
-        _refuse('--diagnose measures on labelled images; give --val')
     float_model, folder = open_onnx(model, **vars(file)), Path(out)
+    _check_run(float_model, images, labelled, folder, s, on)
+    known = _float_side(float_model, labelled, function)
     table, target, selection = _chosen(float_model, images, folder, s)
     path = make_integer_model(float_model, images, selection, target,
                               folder / f'{float_model.name}_int8{_SUFFIX[s.tool]}', s, table)
-    runs, a, b, close = _compared(float_model, path, images, labelled, selection, function)
+    runs, a, b, close = _compared(float_model, path, images, labelled, selection, function, known)
     wide = range_table(float_model, path, target, s.tool)
     groups = loss_by_group(float_model, images, selection, labelled, s, function or right_class,
                            table) if on.diagnose else None

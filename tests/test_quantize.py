@@ -10,6 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import call, one_line, write_digits
+from PIL import Image
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+
+from onnx import TensorProto, helper, numpy_helper
 
 from selectq.data import open_pool
 from selectq.integer import digits_onnx
@@ -28,8 +33,11 @@ def small(tmp_path_factory):
         "import numpy as np\n\n"
         "def margin(outputs, labels):\n"
         "    rows = np.arange(len(labels))\n"
-        "    return outputs[rows, labels] - outputs.mean(1)\n"
+        "    return outputs[rows, labels] - outputs.mean(1)\n\n"
+        "def whole(outputs, labels):\n"
+        "    return outputs.mean()\n"
     )
+    (root / "broken.py").write_text("def f(outputs, labels\n")
     return root
 
 
@@ -89,14 +97,107 @@ def test_the_set_is_that_of_the_manifest(small, tmp_path):
         "--crop 30": ("30",),
         "--val nowhere": ("nowhere",),
         "--metric nowhere.py:f --val digits": ("nowhere.py",),
+        "-n 60": ("-n 60 takes the whole pool", "--val"),
+        "--seed -1": ("--seed", "0"),
+        "--val {root}/pool/0": ("--val have no labels", "--metric"),
+        "--diagnose": ("--val",),
+        "--diagnose --tool openvino --val {root}/val": ("openvino",),
+        "--val {root}/val --metric {root}/metric.py:whole": ("shape ()", "one number for each"),
+        "--val {root}/val --metric {root}/broken.py:f": ("broken.py", "SyntaxError"),
     }.items(),
 )
 def test_refusals(small, tmp_path, more, words):
-    """One line, exit code 2."""
+    """One line, exit code 2, before anything is written."""
     base = f"quantize '{small}/model.onnx' '{small}/pool' --out '{tmp_path}/x' {LOOK} "
     base = base.replace("--crop 32 ", "") if "--crop" in more else base
-    one_line(call(base + more), *words)
-    assert not (tmp_path / "x" / "model_int8.onnx").exists()
+    one_line(call(base + more.replace("{root}", f"'{small}'")), *words)
+    assert not (tmp_path / "x").exists()
+
+
+def write_images(folder, mode="RGB", n=8, sides=(32,)):
+    """Random images of a mode, of several sizes in turn."""
+    g = np.random.default_rng(0)
+    folder.mkdir()
+    for k in range(n):
+        side = sides[k % len(sides)]
+        image = Image.fromarray(g.integers(0, 256, (side, side + k % 3, 4), dtype=np.uint8))
+        image.convert(mode).save(folder / f"{k}.png")
+
+
+@pytest.mark.parametrize("kind", ["L", "RGBA", "P", "mixed"])
+def test_images_of_any_kind(small, tmp_path, kind):
+    """Grey, transparent and indexed images, and images of mixed sizes."""
+    mode, sides = ("RGB", (32, 9, 64)) if kind == "mixed" else (kind, (32,))
+    write_images(tmp_path / "pool", mode, sides=sides)
+    words = f"quantize '{small}/model.onnx' '{tmp_path}/pool' --out '{tmp_path}/x' -n 3 {LOOK}"
+    code, out, err = call(words + " --strategy random")
+    assert code == 0 and "on 5 images of the pool" in out, err
+    images = json.loads((tmp_path / "x" / "selection.json").read_text())["images"]
+    assert len(images) == 3
+
+
+def odd_model(path, shape, outputs, transposed=False):
+    """One convolution, pooled to `outputs` scores, or none: a map."""
+    g = np.random.default_rng(0)
+    w = numpy_helper.from_array(g.normal(0, 0.3, (outputs or 3, 3, 3, 3)).astype("float32"), "w")
+    value = lambda name, s: helper.make_tensor_value_info(name, TensorProto.FLOAT, s)
+    nodes = [("Transpose", "x", "t", dict(perm=[0, 3, 1, 2]))] if transposed else []
+    conv = "t w" if transposed else "x w"
+    nodes += [("Conv", conv, "a" if outputs else "y", dict(pads=[1] * 4))]
+    nodes += [("GlobalAveragePool", "a", "p", {}), ("Flatten", "p", "y", {})] if outputs else []
+    made = [helper.make_node(op, i.split(), [o], **kw) for op, i, o, kw in nodes]
+    graph = helper.make_graph(made, "odd", [value("x", shape)], [value("y", None)], [w])
+    ids = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=ids, ir_version=8), str(path))
+
+
+ODD = {
+    "a map of pixels": (["n", 3, 32, 32], 0, "--val VAL", "(3, 32, 32)|metric"),
+    "one score": (["n", 3, 32, 32], 1, "--val VAL", "(1,)|metric"),
+    "fewer classes": (["n", 3, 32, 32], 4, "--val VAL", "4 classes"),
+    "a batch of 4": ([4, 3, 32, 32], 10, "-n 5", "4 images|5|multiple"),
+    "channels last": (["n", 32, 32, 3], 10, "", "NHWC|NCHW"),
+    "a free size": (["n", 3, "h", "w"], 10, "NOTHING", "crops 224|--crop"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_models(small, tmp_path, kind):
+    """What cannot be quantized or measured is refused before anything is written."""
+    shape, outputs, more, words = ODD[kind]
+    odd_model(tmp_path / "odd.onnx", shape, outputs, shape[-1] == 3)
+    look = "" if more == "NOTHING" else LOOK
+    more = more.replace("VAL", f"'{small}/val'").replace("NOTHING", "")
+    base = f"quantize '{tmp_path}/odd.onnx' '{small}/pool' --out '{tmp_path}/x' {look} "
+    one_line(call(base + more), *words.split("|"))
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_free_size_is_that_of_the_options(small, tmp_path):
+    """A model that reads any size reads the one of --crop; so does the integer model."""
+    odd_model(tmp_path / "odd.onnx", ["n", 3, "h", "w"], 10)
+    code, out, err = call(
+        f"quantize '{tmp_path}/odd.onnx' '{small}/pool' --out '{tmp_path}/x' {LOOK} "
+        f"--val '{small}/val' --strategy random --random 0"
+    )
+    assert code == 0, err
+    assert "top-1 on 40 images" in out
+
+
+def test_places_that_cannot_be_used(small, tmp_path):
+    """No pool, a pool of one image, images that cannot be read, a file for --out."""
+    (tmp_path / "empty").mkdir()
+    write_images(tmp_path / "one", n=1)
+    write_images(tmp_path / "sick", n=5)
+    (tmp_path / "sick" / "3.png").write_bytes(b"none")
+    (tmp_path / "file").write_text("mine")
+    cases = dict(empty="empty holds no images", one="-n 1 takes the whole pool", sick="3.png")
+    base = f"quantize '{small}/model.onnx' {LOOK} -n 1 "
+    for pool, words in cases.items():
+        one_line(call(f"{base} '{tmp_path}/{pool}' --out '{tmp_path}/x'"), words)
+        assert not (tmp_path / "x").exists(), pool
+    one_line(call(f"{base} '{small}/pool' --out '{tmp_path}/file'"), "is a file", "folder")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_pool_is_not_changed(small):
@@ -113,7 +214,7 @@ def test_openvino_reports_nothing_to_anybody():
         "sent = []\n"
         "GA4Backend.send = lambda self, message: sent.append(message)\n"
         "before = dict(os.environ)\n"
-        "from selectq.tools import need\n"
+        "from selectq.onnx_models import need\n"
         "need('nncf', 'openvino'), need('openvino')\n"
         "import time; time.sleep(.2)\n"
         "assert not sent, sent\n"
