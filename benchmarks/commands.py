@@ -2,7 +2,7 @@
 
 Seconds of the processor and of the clock; the first do not depend on what else the machine does.
 
-    python benchmarks/commands.py [--images 1000 10000] [--rounds 7]
+    python benchmarks/commands.py [--images 1000 10000 50000] [--rounds 7]
 """
 import sys
 sys.path.append(sys.path.pop(0))  # behind the standard library, which has a statistics module too
@@ -54,6 +54,6 @@ def main(images, rounds):
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--images', type=int, nargs='+', default=[1000, 10_000])
+    parser.add_argument('--images', type=int, nargs='+', default=[1000, 10_000, 50_000])
     parser.add_argument('--rounds', type=int, default=7)
     main(**vars(parser.parse_args()))

@@ -13,6 +13,7 @@ sys.path.append(sys.path.pop(0))  # behind the standard library, which has a sta
 
 import argparse
 import asyncio
+import os
 import resource
 import time
 
@@ -147,7 +148,7 @@ async def row(app, name, first, act, repeats, count):
                 most_clock_s=t[:, 0].max(), main_s=main, result_s=result, result_cpu_s=result_cpu,
                 other_s=other[0], other_main_s=other[2],
                 most_other_s=max(o[0] for o in others) if others else None, empty_s=nothing,
-                repeats=repeats)
+                load=os.getloadavg()[0], repeats=repeats)
 
 
 async def memory(app, changes):

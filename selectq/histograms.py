@@ -180,7 +180,8 @@ def entropy_range(
     bits: int,  # 2 to 16
 ) -> tuple:  # (alpha, beta), before they are cut to min/max
     "The range whose quantized distribution diverges least from the clipped one."
-    counts, levels, half = h.counts, 2 ** bits, len(h.counts) // 2
+    counts: np.ndarray = h.counts
+    levels, half = 2 ** bits, len(h.counts) // 2
     if h.low < 0: counts, levels = counts[half:] + counts[half - 1::-1], levels // 2  # of |x|
     if not counts.any(): return h.low, h.high
     kept, kl = divergences(counts, levels)

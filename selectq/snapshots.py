@@ -112,7 +112,9 @@ def range_correlations(
 ) -> pd.DataFrame:  # per site: site, pearson_mean, pearson_std, spearman_mean, spearman_std
     "Correlation of the range with the mean and with the std, per site; NaN where one is constant."
     rows = []
-    for site, x in zip(table.sites, table.stats.astype(np.float64).transpose(1, 2, 0)):
+    stats = table.stats.astype(np.float64)
+    for k, site in enumerate(table.sites):
+        x = stats[:, k].T  # (4, images)
         df = pd.DataFrame(dict(width=x[3] - x[2], mean=x[0], std=x[1]))
         plain, ranked = df.corr().width, df.rank().corr().width
         rows.append(dict(site=site, pearson_mean=plain['mean'], pearson_std=plain['std'],

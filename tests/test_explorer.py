@@ -242,6 +242,26 @@ def test_a_newer_choice_voids_the_older(digits, monkeypatch):
     assert visited(digits, visit) == 0  # nothing else was said: the older one is void
 
 
+def test_a_set_that_came_too_late_is_void(digits, monkeypatch):
+    gate = Gate(monkeypatch)
+
+    async def visit(state, chooser, came):
+        chooser.choose(n=20)
+        gate.opened.set()
+        chooser.job._thread.join(60)  # it is there, and the event loop has not heard of it
+        gate.opened.clear()
+        chooser.choose(n=21)
+        newer = chooser.job
+        threading.Timer(0.5, gate.opened.set).start()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert chooser.job is newer and state.picture.choice.n == 10
+        assert await came() == ("chosen: 21 images with selectq", False)
+        assert len(state.selection()) == 21
+
+    assert visited(digits, visit) == 0
+
+
 def test_what_is_under_way_can_be_given_up(digits, monkeypatch):
     gate = Gate(monkeypatch)
 
