@@ -354,6 +354,11 @@ def outlooks(args):
     merge(rows, args.out / 'clipping_outlook.csv', columns, ['network', 'sites', 'bits', 'n'])
 
 
+BAR = ['network', 'sites', 'bits', 'rule', 'n']  # what tells rows of clipping_bars.csv apart
+BARS = [*BAR, 'images', 'mse', 'random', 'match', 'single', 'gap', 'gap_se', 'gain', 'gain_se',
+        'over_single', 'over_single_se', 'craft', 'craft_mse', 'craft_mse_se']
+
+
 def apart(a, b, clustered):
     """Mean difference of two answers in points, and its standard error: over the images, or over
     the draws where b is a mixed row."""
@@ -400,7 +405,7 @@ def bars(args):
                 row['craft'] = 100 * craft.mean()
                 row['craft_mse'], row['craft_mse_se'] = apart(craft, mse, False)
             rows.append(row)
-    pd.DataFrame(rows).round(4).to_csv(args.out / 'clipping_bars.csv', index=False)
+    merge(rows, args.out / 'clipping_bars.csv', BARS, BAR)
 
 
 def parser(about, commands):

@@ -294,6 +294,7 @@ def write(args):
             if key.startswith(f'{few}random'): continue
             base = [unpack(e) for k, e in found.items() if k.startswith(f'{few}random 100 ')]
             base = base or [unpack(e) for k, e in found.items() if k.startswith('random 10 ')]
+            if not base: continue  # what it is compared with was not run
             d = 100 * (unpack(e) - np.mean(base, 0))
             rng = np.random.default_rng(0)
             means = [d[rng.integers(0, len(d), len(d))].mean() for _ in range(4000)]

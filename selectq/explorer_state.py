@@ -219,6 +219,17 @@ class Recent(OrderedDict):
         while len(self) > self.most: self.popitem(last=False)
         return self[key]
 
+# %% ../nbs/91_explorer_state.ipynb #453209ad
+def first_picture(
+    table: StatisticsTable,
+    targets: dict,  # of `named_targets`
+) -> Picture:
+    "With the first target where there is one; the second site, where there are two."
+    name = next(iter(targets), TABLE_TARGET)
+    bits = next(iter(targets.get(name, {8: 0})))
+    last, n = len(table.sites) - 1, min(10, len(table))
+    return Picture(Choice(n=n, target=name, bits=bits), site=min(1, last), other=min(2, last))
+
 # %% ../nbs/91_explorer_state.ipynb #8b7e22c0
 def chosen_by(
     state: 'ExplorerState',
@@ -246,15 +257,7 @@ class ExplorerState(Pictures):
         self.plain, self.scale = table_target(self.table), feature_scale(self.table)
         self.times, self.where = data.widths(self.table)
         self.memory, self._sets, self._seen = Memory(self.table), Recent(32), Recent(64)
-        super().__init__(picture or self._first())
-
-    def _first(self):
-        "With the first target where there is one; the second site, where there are two."
-        name = next(iter(self.targets), TABLE_TARGET)
-        bits = next(iter(self.targets.get(name, {8: 0})))
-        last = len(self.table.sites) - 1
-        n = min(10, len(self.table))
-        return Picture(Choice(n=n, target=name, bits=bits), site=min(1, last), other=min(2, last))
+        super().__init__(picture or first_picture(self.table, self.targets))
 
     def __repr__(self):
         return f'ExplorerState({self.table!r}, {len(self.done)} changes, {self.picture.sides})'

@@ -119,7 +119,7 @@ Distance = Annotated[str, _option(help='Distance to centroids: euclidean (Eq. 2)
                                        'channel from Python.')]
 Initialisation = Annotated[str, _option(help='Where centroids start: uniform (noise) or images; '
                                              'gaussian from Python.')]
-Seed = Annotated[int, _option(min=0, help='Seed of the traversal, or of the draw.')]
+Seed = Annotated[int, _option(help='Seed of the traversal, or of the draw.')]
 Shuffle = Annotated[bool, _option('--shuffle/--no-shuffle', help="Traverse in random sequence, or "
                                                                  "in the pool's.")]
 

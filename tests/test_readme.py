@@ -100,6 +100,9 @@ def test_integer_models():
     four = ("MobileNetV2, small", "onnxruntime")
     assert (f"ten matched images give MobileNetV2 {top1(*four, 'match', 10, 4)}, ten random ones "
             f"{top1(*four, 'random', 10, 4)} on average") in README
+    six = ("MENet-128", "onnxruntime")
+    assert (f"at W6A6 they give MENet-128 {top1(*six, 'match', 10, 6)}, random ones "
+            f"{top1(*six, 'random', 10, 6)}") in README
     lite = ("MENet-128", "litert")
     assert (f"a hundred matched images give MENet-128 {top1(*lite, 'match', 100, 8)}, random ones "
             f"{top1(*lite, 'random', 100, 8)}") in README
