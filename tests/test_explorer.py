@@ -338,7 +338,8 @@ def test_a_closed_application_stops(digits, monkeypatch):
     assert gate.begun == [10]
 
 
-def test_outside_of_an_event_loop_a_set_is_there_at_once(digits):
+def test_outside_of_an_event_loop_a_set_is_there_at_once(digits, monkeypatch):
+    monkeypatch.setattr(explorer_jobs, "GRACE", 0)  # a thread, if there were one, would be late
     app = Explorer(state_of(digits))
     app.controls.choice["strategy"].value = "match"
     app.controls.match["rounds"].value = 20
