@@ -69,6 +69,22 @@ def output_sites(
         out = _scores(module, example).flatten()
     return [sites[k] for k, x in seen.items() if x.shape == out.shape and torch.equal(x, out)]
 
+# %% ../nbs/76_outputs.ipynb #8dfb6b5b
+@contextmanager
+def output_ends(
+    module: torch.nn.Module,
+):  # yields a list: one tensor (B, 2) for each forward pass inside, with gradients
+    "Upper ends and lower ends (negated) of the network's output, image by image."
+    found = []
+    def note(m, args, out):
+        if not isinstance(out, torch.Tensor) or not out.dim(): return
+        flat, rows = out.flatten(1), torch.arange(len(out), device=out.device)
+        high, low = flat.detach().argmax(1), flat.detach().argmin(1)
+        found.append(torch.stack([flat[rows, high], -flat[rows, low]], 1))
+    handle = module.register_forward_hook(note)
+    try: yield found
+    finally: handle.remove()
+
 # %% ../nbs/76_outputs.ipynb #1bf5873b
 def site_influence(
     net: Network | torch.nn.Module,  # a `Network` or `nn.Module`
