@@ -155,7 +155,7 @@ def _score_arrays(stats, sites, centroids, gamma, cosine, scores):
         scores += distance(mu, sigma, m, d, gamma).min(1)
 
 # %% ../nbs/40_distance.ipynb #d29fe67d
-_FEW = 30_000  # updates, or images: for more, Numba is loaded
+_FEW = 80_000  # updates, or images: for more, Numba is loaded
 _LARGE = 1e100  # gamma times the square of a statistic is finite below
 
 def _small(length, gamma, *arrays):
