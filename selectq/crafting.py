@@ -6,19 +6,19 @@
 __all__ = ['CraftSettings', 'Crafted', 'start_pixels', 'craft', 'save_crafted', 'read_crafted', 'check_crafted']
 
 # %% ../nbs/79_crafting.ipynb #51afa2e7
-import hashlib, json, sys, time
+import hashlib, json, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
 
 from .calibration import Ranges
 from .data import FolderPool
 from .batches import load_batches
 from .images import Preprocess
+from .engines import show_bar
 from .files import InputError, write_json
 from .models import Network, as_network
 from .outputs import _differentiable, output_ends
@@ -189,8 +189,8 @@ def target_misses(
     network_output: tuple | None = None,  # (low, high) achieved
 ) -> list:  # of dicts: site, end, target, achieved, ratio
     "Achieved over target at every end whose target is not 0, the network's output last."
-    (low, high), got = wanted_ends(target), (ranges.alpha, ranges.beta)
-    if network_output: got = tuple(np.append(a, v) for a, v in zip(got, network_output))
+    (low, high), got = wanted_ends(target), [ranges.alpha, ranges.beta]
+    if network_output: got = [np.append(a, v) for a, v in zip(got, network_output)]
     return [
         dict(site=s, end=name, target=float(t[k]), achieved=float(a[k]), ratio=float(a[k] / t[k]))
         for k, s in enumerate([*target.sites, NETWORK_OUTPUT][:len(got[0])])
@@ -263,12 +263,6 @@ def _step(state, net, target, rule, scales, wanted, settings):
     state.move(gradient, settings.lr * (1 - .9 * state.step / settings.steps))
     return False
 
-# %% ../nbs/79_crafting.ipynb #8925c2ae
-def _bar(steps, done, progress):
-    "A progress bar over steps, with the loss: on a terminal, or as asked."
-    shown = sys.stderr.isatty() if progress is None else progress
-    return tqdm(total=steps, initial=done, unit='step', desc='crafting', disable=not shown)
-
 # %% ../nbs/79_crafting.ipynb #49bb2315
 def craft(
     net,  # a `Network` or any differentiable `nn.Module`, on the device where it is to run
@@ -294,7 +288,8 @@ def craft(
     scales = torch.as_tensor(end_scales(alpha, beta), dtype=torch.float32, device=device)
     wanted = torch.as_tensor(np.stack([beta > 0, alpha < 0], 1), device=device)
     saved = time.monotonic()
-    with _differentiable(net.module), _bar(settings.steps, state.step, progress) as bar:
+    bar = show_bar(settings.steps, state.step, progress, 'crafting', 'step')
+    with _differentiable(net.module), bar:
         while state.step < settings.steps:
             done = _step(state, net, target, rule, scales, wanted, settings)
             bar.set_postfix_str(f'loss {state.losses[-1]:.4f}', refresh=False)

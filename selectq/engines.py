@@ -286,14 +286,15 @@ def _positions(chunks, meta):
 
 # %% ../nbs/33_engines.ipynb #6f13d9a2
 def show_bar(
-    total: int | None,  # images in all, None if unknown
-    done: int,  # images of earlier runs
+    total: int | None,  # in all, None if unknown
+    done: int,  # of earlier runs
     progress: bool | None,  # shown; only on a terminal when None
     what: str,  # title
+    unit: str = 'image',  # of what is counted
 ) -> tqdm:
-    "A progress bar over images: on a terminal, or as asked; the first process shows it."
+    "A progress bar: on a terminal, or as asked; the first process shows it."
     shown = (sys.stderr.isatty() if progress is None else progress) and ranks()[0] == 0
-    return tqdm(total=total, initial=done, unit='image', desc=what, disable=not shown)
+    return tqdm(total=total, initial=done, unit=unit, desc=what, disable=not shown)
 
 # %% ../nbs/33_engines.ipynb #542af187
 def _write_noise(engine, run, images, parts):

@@ -15,7 +15,7 @@ import numpy as np
 from .batches import load_batches
 from .calibration import Ranges, _with_zero
 from .data import open_pool
-from .engines import check_finite
+from .engines import check_finite, show_bar
 from .estimators import Observation, _checked, _facts, _KEEP
 from .histograms import Histogram, squared_error
 from .files import InputError
@@ -208,8 +208,9 @@ def onnx_influence(
     "Divergence of the output per unit of relative error, with one tensor quantized at a time."
     tensors = tool_tensors(model, check_tool(table.kind))
     net, found, factors = Switches(model, tensors), np.zeros(len(table.sites)), (.6, 1, 1.7)
-    reference = net(images)
+    reference, bar = net(images), show_bar(len(tensors), 0, None, 'influence', 'tensor')
     for k, at in enumerate(_sites_of(table, tensors)):
+        bar.update()
         if not (best.alpha[at] < best.beta[at]).all(): continue
         spread, error = 0., 0.
         for f in factors:
@@ -221,6 +222,7 @@ def onnx_influence(
                 error += squared_error(observation.kept[j], np.array([u], np.float64),
                                        np.array([v], np.float64), bits)[0] / power
         found[at] = spread / max(error, 1e-12)
+    bar.close()
     return found
 
 # %% ../nbs/77_onnx_targets.ipynb #5b3aae65

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from .calibration import Ranges, network_weights, quantized, swapped
 from .histograms import squared_error
+from .engines import show_bar
 from .files import InputError
 from .models import Network, as_network
 from .quantizer import check_bits, fake_quantizer
@@ -99,7 +100,9 @@ def site_influence(
     factors, kind = np.array([.6, 1, 1.7]), check_site_kind(best.kind)
     with inference(module):
         reference = _outputs(module, images, batch_size)
+        bar = show_bar(len(best.sites), 0, None, 'influence', 'site')
         for k, (h, site) in enumerate(zip(observation.kept, observation.sites)):
+            bar.update()
             a, b = best.alpha[k] * factors, best.beta[k] * factors
             if not (a < b).all():
                 found.append(0.)
@@ -112,6 +115,7 @@ def site_influence(
                 spread += max(0., divergence(scores, reference).item())
             power = max(site.mean ** 2 + site.std ** 2, 1e-30)
             found.append(spread / max(squared_error(h, a, b, bits).sum() / power, 1e-12))
+        bar.close()
     return np.array(found)
 
 # %% ../nbs/76_outputs.ipynb #7535f71b
