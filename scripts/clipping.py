@@ -210,13 +210,13 @@ def methods(run, rule, args):
     add, table, mse = run.add, run.table, run.target('mse')
     add('float', lambda: (None, dict(strategy='float', w_bits=32, a_bits=32)))
     add('mse', lambda: (mse.ranges, facts('range', ranges='mse')))
-    for n in [n for n in (1, 10, 100) if n <= len(table) and n in args.sizes]:
+    for n in [n for n in args.sizes if n <= len(table)]:
         chosen = lambda: match(table, mse, n, 'joint' if n == 1 else rule)
         key = 'joint' if n == 1 else rule
         add(f'match {key} {n}', lambda: of_selection(run, chosen(), key, target='mse'))
-    n = min(100, len(table))
-    add(f'selectq {rule} {n}',
-        lambda: of_selection(run, select(table, n, SelectQSettings()), rule))
+    for n in {min(n, len(table)) for n in args.sizes if n in (10, 100)} or {min(100, len(table))}:
+        add(f'selectq {rule} {n}',
+            lambda: of_selection(run, select(table, n, SelectQSettings()), rule))
     if run.name != LITE or args.craft:
         add(f'craft {rule} mse', lambda: crafted(run, mse, rule))
 
@@ -291,7 +291,7 @@ def merge(rows, path, columns, keys):
     numbers = [k for k in keys if k in ('n', 'seed', 'draws', 'w_bits', 'a_bits', 'bits')]
     key = df[keys].copy()
     key[numbers] = key[numbers].apply(pd.to_numeric).fillna(0)
-    key = key.fillna('').astype(str).agg('|'.join, axis=1)
+    key = key.astype(object).fillna('').astype(str).agg('|'.join, axis=1)
     df = df[~key.duplicated(keep='last')]
     path.parent.mkdir(parents=True, exist_ok=True)
     df[columns].sort_values(keys, kind='stable').to_csv(path, index=False)

@@ -87,11 +87,19 @@ def gathered(paths):
 
 
 def write(args, study, paths):
-    """Rows and paired differences as result files."""
+    """Rows and paired differences as result files; what else is in the files stays."""
     args.out.mkdir(parents=True, exist_ok=True)
-    rows, pairs = gathered(paths)
-    rows.to_csv(args.out / f"{study}.csv", index=False)
-    pairs.to_csv(args.out / f"{study}_pairs.csv", index=False)
+    for name, new in zip((study, f"{study}_pairs"), gathered(paths)):
+        merged(args.out / f"{name}.csv", new).to_csv(args.out / f"{name}.csv", index=False)
+
+
+def merged(path, new):
+    """New rows behind those of the file that are of other studies, networks or bits."""
+    if not path.exists():
+        return new
+    old = pd.read_csv(path)
+    of = lambda df: df[["study", "network", "w_bits"]].astype(str).agg("|".join, axis=1)
+    return pd.concat([old[~of(old).isin(of(new))], new])
 
 
 def write_rivals(args):

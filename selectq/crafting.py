@@ -6,22 +6,22 @@
 __all__ = ['CraftSettings', 'Crafted', 'start_pixels', 'craft', 'save_crafted', 'read_crafted', 'check_crafted']
 
 # %% ../nbs/79_crafting.ipynb #51afa2e7
-import hashlib, json, sys, time
+import hashlib, json, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
 
 from .calibration import Ranges
 from .data import FolderPool
 from .batches import load_batches
 from .images import Preprocess
+from .engines import show_bar
 from .files import InputError, write_json
 from .models import Network, as_network
-from .outputs import _differentiable
+from .outputs import _differentiable, output_ends
 from .ranking import Selection, check_selection
 from .rules import Rule, read_rule, rule_ends, rule_groups
 from .sites import SiteHooks, check_site_kind, inference
@@ -30,15 +30,19 @@ from .table import StatisticsTable, versions
 from .targets import Target, end_scales, pool_images
 
 # %% ../nbs/79_crafting.ipynb #6798ba44
-def _extremes(module, kind, sites, images):
-    "Upper ends and lower ends (negated) of each image at each site, with gradients: (B, sites, 2)."
+def _extremes(module, kind, sites, images, output=False):
+    """Upper ends and lower ends (negated) of each image at each site, and of the network's output
+    if asked, with gradients: (B, sites, 2)."""
     found = []
     def note(k, x):
         flat, rows = x.flatten(1), torch.arange(len(x), device=x.device)
         high, low = flat.detach().argmax(1), flat.detach().argmin(1)
         found.append(torch.stack([flat[rows, high], -flat[rows, low]], 1))
-    with SiteHooks(module, kind, note, sites): module(images)
-    return torch.stack(found, 1)
+    with SiteHooks(module, kind, note, sites), output_ends(module) as last: module(images)
+    if output and not last:
+        raise InputError('the target has the range of a network_output, but the network gives no'
+                         ' tensor; remove network_output from the target')
+    return torch.stack(found + (last if output else []), 1)
 
 # %% ../nbs/79_crafting.ipynb #4f22f7b0
 def _ruled(ends, rule):
@@ -144,10 +148,11 @@ class Crafted:
     losses: list  # at every step
     about: dict  # network, weights, start, settings
     preprocess: Preprocess  # that reads the files unchanged
+    network_output: tuple | None = None  # (low, high) achieved, where the target has one
 
     def misses(self) -> list:  # of dicts: site, end, target, achieved, ratio
         "Achieved over target at every end."
-        return target_misses(self.target, self.ranges)
+        return target_misses(self.target, self.ranges, self.network_output)
 
     @property
     def off(self) -> list:
@@ -167,19 +172,29 @@ class Crafted:
         )
 
 # %% ../nbs/79_crafting.ipynb #7df0289b
+NETWORK_OUTPUT = 'network output'  # its name among the sites
+
+def wanted_ends(
+    target: Target,
+) -> tuple:  # (lower ends, upper ends), each (sites,), or (sites + 1,) with the network's output
+    "The ends that images are crafted for."
+    r = target.ranges
+    if target.network_output is None: return r.alpha, r.beta
+    both = zip((r.alpha, r.beta), target.network_output)
+    return tuple(np.append(a, np.float32(v)) for a, v in both)
+
 def target_misses(
     target: Target,
     ranges: Ranges,  # achieved
+    network_output: tuple | None = None,  # (low, high) achieved
 ) -> list:  # of dicts: site, end, target, achieved, ratio
-    "Achieved over target at every end whose target is not 0."
-    ends = (
-        ('upper', target.ranges.beta, ranges.beta),
-        ('lower', target.ranges.alpha, ranges.alpha),
-    )
+    "Achieved over target at every end whose target is not 0, the network's output last."
+    (low, high), got = wanted_ends(target), [ranges.alpha, ranges.beta]
+    if network_output: got = [np.append(a, v) for a, v in zip(got, network_output)]
     return [
         dict(site=s, end=name, target=float(t[k]), achieved=float(a[k]), ratio=float(a[k] / t[k]))
-        for k, s in enumerate(target.sites)
-        for name, t, a in ends
+        for k, s in enumerate([*target.sites, NETWORK_OUTPUT][:len(got[0])])
+        for name, t, a in (('upper', high, got[1]), ('lower', low, got[0]))
         if t[k] != 0
     ]
 
@@ -219,7 +234,7 @@ def _question(net, target, x, rule, settings):
     h = hashlib.sha256(
         repr((net.hash, target.sites, target.ranges.kind, str(rule), asdict(settings))).encode()
     )
-    for a in (target.ranges.alpha, target.ranges.beta, x.cpu().numpy()):
+    for a in (*wanted_ends(target), x.cpu().numpy()):
         h.update(np.ascontiguousarray(a).data)
     return h.hexdigest()
 
@@ -235,9 +250,9 @@ def _step(state, net, target, rule, scales, wanted, settings):
         else (seen - p.new_tensor(net.preprocess.mean)[:, None, None])
         / p.new_tensor(net.preprocess.std)[:, None, None]
     )
-    loss, ends = _loss(
-        _extremes(net.module, target.ranges.kind, target.sites, x), scales, wanted, rule
-    )
+    output = len(scales) > len(target.sites)
+    found = _extremes(net.module, target.ranges.kind, target.sites, x, output)
+    loss, ends = _loss(found, scales, wanted, rule)
     if not torch.isfinite(loss):
         raise InputError(f'the loss became {loss.item()} at step {state.step}; lower lr')
     state.losses.append(round(loss.item(), 6))
@@ -247,12 +262,6 @@ def _step(state, net, target, rule, scales, wanted, settings):
     gradient, = torch.autograd.grad(loss, p)
     state.move(gradient, settings.lr * (1 - .9 * state.step / settings.steps))
     return False
-
-# %% ../nbs/79_crafting.ipynb #8925c2ae
-def _bar(steps, done, progress):
-    "A progress bar over steps, with the loss: on a terminal, or as asked."
-    shown = sys.stderr.isatty() if progress is None else progress
-    return tqdm(total=steps, initial=done, unit='step', desc='crafting', disable=not shown)
 
 # %% ../nbs/79_crafting.ipynb #49bb2315
 def craft(
@@ -275,14 +284,12 @@ def craft(
         net, target, x, rule, settings
     )
     if path and path.is_file(): state.load(path, question)
-    scales = torch.as_tensor(
-        end_scales(target.ranges.alpha, target.ranges.beta), dtype=torch.float32, device=device
-    )
-    wanted = torch.as_tensor(
-        np.stack([target.ranges.beta > 0, target.ranges.alpha < 0], 1), device=device
-    )
+    alpha, beta = wanted_ends(target)
+    scales = torch.as_tensor(end_scales(alpha, beta), dtype=torch.float32, device=device)
+    wanted = torch.as_tensor(np.stack([beta > 0, alpha < 0], 1), device=device)
     saved = time.monotonic()
-    with _differentiable(net.module), _bar(settings.steps, state.step, progress) as bar:
+    bar = show_bar(settings.steps, state.step, progress, 'crafting', 'step')
+    with _differentiable(net.module), bar:
         while state.step < settings.steps:
             done = _step(state, net, target, rule, scales, wanted, settings)
             bar.set_postfix_str(f'loss {state.losses[-1]:.4f}', refresh=False)
@@ -295,17 +302,9 @@ def craft(
         network=net.name, weights=net.hash, steps=len(state.losses), settings=asdict(settings)
     )
     preprocess = replace(net.preprocess, resize=pixels.shape[1], crop=pixels.shape[1], draft=False)
-    result = Crafted(
-        pixels,
-        target,
-        crafted_ranges(net, pixels, target, rule),
-        str(rule),
-        state.losses,
-        about,
-        preprocess,
-    )
+    ranges, last = crafted_ranges(net, pixels, target, rule)
     if path: path.unlink(missing_ok=True)
-    return result
+    return Crafted(pixels, target, ranges, str(rule), state.losses, about, preprocess, last)
 
 # %% ../nbs/79_crafting.ipynb #6fe9875e
 def crafted_ranges(
@@ -314,26 +313,23 @@ def crafted_ranges(
     target: Target,  # for its sites
     rule: str | Rule = 'joint',
     batch_size: int = 16,
-) -> Ranges:
+) -> tuple:  # (`Ranges`, (low, high) of the network's output or None where the target has none)
     "The ranges that a tool with this rule gets from 8-bit images."
     net, r = as_network(net), target.ranges
     look_up = Preprocess(pixels.shape[1], pixels.shape[1], net.preprocess.mean, net.preprocess.std)
     x = torch.stack([look_up(Image.fromarray(p)) for p in pixels])
-    kind = check_site_kind(r.kind)
-    with inference(net.module):
+    kind, rule = check_site_kind(r.kind), read_rule(rule)
+    with inference(net.module), output_ends(net.module) as last:
         stats = np.concatenate(
             [batch_statistics(net.module, b, kind, r.sites) for b in x.split(batch_size)]
         )
-    low, high = -rule_ends(-stats[..., 2], read_rule(rule)), rule_ends(
-        stats[..., 3], read_rule(rule)
-    )
-    return Ranges(
-        r.sites,
-        r.kind,
-        np.minimum(low, 0).astype(np.float32),
-        np.maximum(high, 0).astype(np.float32),
-        str(read_rule(rule)),
-    )
+    ends = np.stack([stats[..., 3], -stats[..., 2]], -1)  # image, site, end
+    if target.network_output is not None:
+        ends = np.concatenate([ends, torch.cat(last).cpu().numpy()[:, None]], 1)
+    high, low = np.moveaxis(np.maximum(rule_ends(ends, rule), 0).astype(np.float32), -1, 0)
+    n = len(r.sites)
+    output = None if target.network_output is None else (-float(low[n]), float(high[n]))
+    return Ranges(r.sites, r.kind, -low[:n], high[:n], str(rule)), output
 
 # %% ../nbs/79_crafting.ipynb #f64a95ed
 def save_crafted(
@@ -429,8 +425,8 @@ def check_crafted(
 
 # %% ../nbs/79_crafting.ipynb #0e25980f
 def _all_ends(net, kind, x):
-    "Site -> upper and negated lower ends (n, 2), of every site there is."
-    parts = []
+    "Site -> upper and negated lower ends (n, 2), of every site and of the network's output."
+    parts, last = [], []
     device = next((p.device for p in net.module.parameters()), torch.device('cpu'))
     for b in x.split(16):
         found: list = []
@@ -441,6 +437,8 @@ def _all_ends(net, kind, x):
                 torch.stack([v.flatten(1).amax(1), -v.flatten(1).amin(1)], 1).cpu().numpy()
             ),
         )
-        with hooks: net.module(b.to(device))
+        with hooks, output_ends(net.module) as ends: net.module(b.to(device))
         parts.append(found)
-    return {s: np.concatenate([p[k] for p in parts]) for k, s in enumerate(hooks.names)}
+        last += [e.cpu().numpy() for e in ends]
+    seen = {s: np.concatenate([p[k] for p in parts]) for k, s in enumerate(hooks.names)}
+    return seen | ({NETWORK_OUTPUT: np.concatenate(last)} if last else {})

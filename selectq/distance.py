@@ -161,7 +161,7 @@ _LARGE = 1e100  # gamma times the square of a statistic is finite below
 def _small(length, gamma, *arrays):
     "Whether NumPy takes less time than loading Numba, with the same bits."
     if length > _FEW or 'numba' in sys.modules: return False
-    return gamma <= _LARGE and all(np.abs(a).max(initial=0) <= _LARGE for a in arrays)
+    return gamma <= _LARGE and all(float(np.abs(a).max(initial=0)) <= _LARGE for a in arrays)
 
 def _move(mean, std, step, shift, gamma, cosine, centroids, wins):
     "Move centroids (sites, N, 2) in place by (sites, T) statistics; count in wins (sites, N)."

@@ -6,7 +6,7 @@
 __all__ = ['batchnorm_layers', 'layer_gaps', 'DistilSettings', 'DistilledSet', 'distil', 'noise_pixels']
 
 # %% ../nbs/84_distillation.ipynb #66338227
-import hashlib, sys, time
+import hashlib, time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,8 +14,8 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
+from .engines import show_bar
 from .files import InputError, written_aside
 from .models import Network, as_network
 from .outputs import _differentiable
@@ -246,10 +246,8 @@ def distil(
     state = _Descent(start.to(device), s, hashlib.sha256(repr(facts).encode()).hexdigest())
     before = layer_gaps(net, start, s.batch_size)
     state.load(path)
-    shown = sys.stderr.isatty() if progress is None else progress
     with (_differentiable(net.module), _Gaps(net, layers) as gaps,
-          tqdm(total=s.steps, initial=len(state.losses), unit='step', desc=strategy,
-               disable=not shown) as bar):
+          show_bar(s.steps, len(state.losses), progress, strategy, 'step') as bar):
         margins = _slack(net, gaps, s) if strategy == 'dsg' else None
         _descend(net, state, margins, s, gaps, bar, path)
     pixels = _to_pixels(net, state.x)

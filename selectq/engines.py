@@ -115,9 +115,18 @@ def _check_same_table(out, meta):
     for k in _DECIDING:
         a, b = (m.get(k) for m in (old, meta))
         if k == 'pool' and a: a, b = ({q: v for q, v in p.items() if q != 'source'} for p in (a, b))
-        if a != b:
-            raise InputError(f'{out} holds a table with {k} {_short(a)}, not {_short(b)}; '
-                             'give another folder or the same settings')
+        if a == b: continue
+        if k == 'pool' and a and b:
+            one, two = (_pool_text(m['pool']) for m in (old, meta))
+            raise InputError(f'{out} holds a table of another pool ({one}), not of {two}; give'
+                             ' another folder or the same pool')
+        raise InputError(f'{out} holds a table with {k} {_short(a)}, not {_short(b)}; '
+                         'give another folder or the same settings')
+
+def _pool_text(p):
+    "A pool in words, with the first digits of its fingerprint."
+    n, mark = p.get('images'), str(p.get('fingerprint'))[:8]
+    return f'{p.get("source")}: {"?" if n is None else f"{n:,}"} images, {mark}'
 
 # %% ../nbs/33_engines.ipynb #2a1a80d3
 def _open_folder(out, meta):
@@ -277,14 +286,15 @@ def _positions(chunks, meta):
 
 # %% ../nbs/33_engines.ipynb #6f13d9a2
 def show_bar(
-    total: int | None,  # images in all, None if unknown
-    done: int,  # images of earlier runs
+    total: int | None,  # in all, None if unknown
+    done: int,  # of earlier runs
     progress: bool | None,  # shown; only on a terminal when None
     what: str,  # title
+    unit: str = 'image',  # of what is counted
 ) -> tqdm:
-    "A progress bar over images: on a terminal, or as asked; the first process shows it."
+    "A progress bar: on a terminal, or as asked; the first process shows it."
     shown = (sys.stderr.isatty() if progress is None else progress) and ranks()[0] == 0
-    return tqdm(total=total, initial=done, unit='image', desc=what, disable=not shown)
+    return tqdm(total=total, initial=done, unit=unit, desc=what, disable=not shown)
 
 # %% ../nbs/33_engines.ipynb #542af187
 def _write_noise(engine, run, images, parts):

@@ -286,7 +286,7 @@ def learn_rounding(
     module, images = net.module, _check_images(images, net)
     weights, report, learned = network_weights(net, w_bits, example=images[:2]), [], set()
     names = find_units(net, settings.unit, images[:2])
-    with show_bar(len(names), 0, progress, 'units') as bar:
+    with show_bar(len(names), 0, progress, 'rounding', 'unit') as bar:
         for k, name in enumerate(names):
             floats, target = unit_data(module, name, images.split(64))
             with quantized(net, ranges, w_bits, a_bits, weights) as q:

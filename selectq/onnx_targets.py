@@ -15,7 +15,7 @@ import numpy as np
 from .batches import load_batches
 from .calibration import Ranges, _with_zero
 from .data import open_pool
-from .engines import check_finite
+from .engines import check_finite, show_bar
 from .estimators import Observation, _checked, _facts, _KEEP
 from .histograms import Histogram, squared_error
 from .files import InputError
@@ -114,6 +114,19 @@ def unclipped_outputs(
     return [s for s in table.sites if s in last or s.split('[')[0] in last]
 
 # %% ../nbs/77_onnx_targets.ipynb #eb7c9966
+def _switch(helper, k, raw, out):
+    "A node that quantizes tensor k where its switch is on, and costs next to nothing elsewhere."
+    make, p = helper.make_node, lambda v: f'selectq_{k}_{v}'
+    a, b, c, d = map(p, 'abcd')
+    quantize = [make('Div', [raw, p('step')], [a]), make('Round', [a], [b]),
+                make('Max', [b, p('low')], [c]), make('Min', [c, p('high')], [d]),
+                make('Mul', [d, p('step')], [p('then')])]
+    leave = [make('Identity', [raw], [p('else')])]
+    branch = lambda nodes, name: helper.make_graph(
+        nodes, p(f'{name}_graph'), [], [helper.make_tensor_value_info(p(name), 1, None)])
+    return make('If', [p('on')], [out], then_branch=branch(quantize, 'then'),
+                else_branch=branch(leave, 'else'))
+
 def switched(
     model: OnnxModel,
     tensors: list,  # of `ToolTensor`
@@ -143,12 +156,7 @@ def switched(
                 if v == x: n.input[i] = f'selectq_{k}_out' if x not in outputs else x
             for i, v in enumerate(n.output):
                 if v == x: n.output[i] = raw
-        a, b, c, d = (f'selectq_{k}_{v}' for v in 'abcd')
-        p = lambda v: f'selectq_{k}_{v}'
-        new = [h.make_node('Div', [raw, p('step')], [a]), h.make_node('Round', [a], [b]),
-               h.make_node('Max', [b, p('low')], [c]), h.make_node('Min', [c, p('high')], [d]),
-               h.make_node('Mul', [d, p('step')], [p('q')]),
-               h.make_node('Where', [p('on'), p('q'), raw], [out])]
+        new = [_switch(h, k, raw, out)]
         if x in made: after.setdefault(made[x], []).extend(new)
         else: start += new
     nodes = [*start, *[v for k, n in enumerate(g.node) for v in (n, *after.get(k, []))]]
@@ -208,8 +216,9 @@ def onnx_influence(
     "Divergence of the output per unit of relative error, with one tensor quantized at a time."
     tensors = tool_tensors(model, check_tool(table.kind))
     net, found, factors = Switches(model, tensors), np.zeros(len(table.sites)), (.6, 1, 1.7)
-    reference = net(images)
+    reference, bar = net(images), show_bar(len(tensors), 0, None, 'influence', 'tensor')
     for k, at in enumerate(_sites_of(table, tensors)):
+        bar.update()
         if not (best.alpha[at] < best.beta[at]).all(): continue
         spread, error = 0., 0.
         for f in factors:
@@ -221,6 +230,7 @@ def onnx_influence(
                 error += squared_error(observation.kept[j], np.array([u], np.float64),
                                        np.array([v], np.float64), bits)[0] / power
         found[at] = spread / max(error, 1e-12)
+    bar.close()
     return found
 
 # %% ../nbs/77_onnx_targets.ipynb #5b3aae65

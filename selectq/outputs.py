@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from .calibration import Ranges, network_weights, quantized, swapped
 from .histograms import squared_error
+from .engines import show_bar
 from .files import InputError
 from .models import Network, as_network
 from .quantizer import check_bits, fake_quantizer
@@ -69,6 +70,22 @@ def output_sites(
         out = _scores(module, example).flatten()
     return [sites[k] for k, x in seen.items() if x.shape == out.shape and torch.equal(x, out)]
 
+# %% ../nbs/76_outputs.ipynb #8dfb6b5b
+@contextmanager
+def output_ends(
+    module: torch.nn.Module,
+):  # yields a list: one tensor (B, 2) for each forward pass inside, with gradients
+    "Upper ends and lower ends (negated) of the network's output, image by image."
+    found = []
+    def note(m, args, out):
+        if not isinstance(out, torch.Tensor) or not out.dim(): return
+        flat, rows = out.flatten(1), torch.arange(len(out), device=out.device)
+        high, low = flat.detach().argmax(1), flat.detach().argmin(1)
+        found.append(torch.stack([flat[rows, high], -flat[rows, low]], 1))
+    handle = module.register_forward_hook(note)
+    try: yield found
+    finally: handle.remove()
+
 # %% ../nbs/76_outputs.ipynb #1bf5873b
 def site_influence(
     net: Network | torch.nn.Module,  # a `Network` or `nn.Module`
@@ -83,7 +100,9 @@ def site_influence(
     factors, kind = np.array([.6, 1, 1.7]), check_site_kind(best.kind)
     with inference(module):
         reference = _outputs(module, images, batch_size)
+        bar = show_bar(len(best.sites), 0, None, 'influence', 'site')
         for k, (h, site) in enumerate(zip(observation.kept, observation.sites)):
+            bar.update()
             a, b = best.alpha[k] * factors, best.beta[k] * factors
             if not (a < b).all():
                 found.append(0.)
@@ -96,6 +115,7 @@ def site_influence(
                 spread += max(0., divergence(scores, reference).item())
             power = max(site.mean ** 2 + site.std ** 2, 1e-30)
             found.append(spread / max(squared_error(h, a, b, bits).sum() / power, 1e-12))
+        bar.close()
     return np.array(found)
 
 # %% ../nbs/76_outputs.ipynb #7535f71b

@@ -24,7 +24,7 @@ from .histograms import squared_error
 from .files import InputError, write_json
 from .models import Network, as_network
 from .onnx_tensors import Tool
-from .outputs import OutputSettings, output_ranges, output_sites, site_influence
+from .outputs import OutputSettings, output_ends, output_ranges, output_sites, site_influence
 from .quantizer import check_bits
 from .ranking import make_selection
 from .sites import check_site_kind
@@ -40,6 +40,7 @@ class Target:
     unclipped: tuple = ()  # names of the sites that keep min/max
     error: np.ndarray | None = None  # (sites, CELLS + 1, CELLS + 1), see `miss_errors`
     influence: np.ndarray | None = None  # (sites,) divergence of the output per unit of error, >= 0
+    network_output: tuple | None = None  # (low, high) of the network's output where it is no site
 
     @property
     def sites(self): return self.ranges.sites
@@ -202,7 +203,7 @@ def make_target(
     rows, others = draw_samples(table, s)
     few = pool_images(net, table, others, pool, batch)
     look = partial(_observe, net, table, rows, pool, batch)
-    seen = look('mse')
+    with output_ends(net.module) as ends: seen = look('mse')
     always = output_sites(net, table.kind, table.sites, few[:2])
     best, kept = keep_unclipped(seen, seen.ranges(check_bits(bits)), bits, always)
     best = silent_sites(best, table)
@@ -215,7 +216,7 @@ def make_target(
     about = dict(network=net.name, weights=net.hash, pool=table.meta['pool'], seed=s.seed)
     about |= dict(sample=len(rows), images=len(few))
     if estimator == 'output': about['output'] = asdict(s.output)
-    target = Target(found, bits, about, kept)
+    target = Target(found, bits, about, kept, network_output=None if always else _around(ends))
     if not costs: return target
     influence = site_influence(net, seen, best, bits, few[:_FEW], batch)
     return replace(target, error=miss_errors(seen, best, bits), influence=influence)
@@ -224,19 +225,29 @@ def make_target(
 _SAME = ('minmax', 'mean-extremes', 'percentile')  # of what `mse` keeps
 _FEW = 16  # images for influences: they take three passes for each site
 
+def _around(ends):
+    "The range of `output_ends`, with 0 inside; None if there is nothing in it."
+    if not ends: return None
+    high, low = torch.cat(ends).amax(0).clamp(min=0).tolist()
+    return (-low if low else 0., high) if high > 0 or low > 0 else None
+
 def _observe(net, table, rows, pool, batch_size, estimator):
     "What an estimator keeps of the images in these rows."
     sample = make_selection(table, rows, 'random')
     return observe(net, table, sample, estimator, pool=pool, batch_size=batch_size)
 
 # %% ../nbs/77_targets.ipynb #0dbab053
+def _entry(ends):
+    "A range as it stands in a file."
+    return ends and dict(zip(('alpha', 'beta'), (round(float(v), 7) for v in ends)))
+
 def save_target(
     target: Target,
     path: Path | str,  # JSON file to write; errors go into a file of the same name with .npz
 ):
     "Write a target: beside its place first, then renamed into it."
     path, r = Path(path), target.ranges
-    entry = lambda k: dict(alpha=round(float(r.alpha[k]), 7), beta=round(float(r.beta[k]), 7)) | (
+    entry = lambda k: _entry((r.alpha[k], r.beta[k])) | (
         {} if target.influence is None else dict(influence=float(target.influence[k]))
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -249,6 +260,7 @@ def save_target(
             bits=target.bits,
             **target.about,
             unclipped=list(target.unclipped),
+            network_output=_entry(target.network_output),
             sites={s: entry(k) for k, s in enumerate(r.sites)}
         ),
     )
@@ -289,6 +301,8 @@ def _check_kind(kind):
     "A kind of sites, or a tool whose tensors they are."
     return kind if kind in get_args(Tool) else check_site_kind(kind)
 
+_FIELDS = 'format', 'kind', 'estimator', 'bits', 'unclipped', 'network_output', 'sites'
+
 def load_target(
     path,  # JSON file of `save_target`, or written by hand
     table: StatisticsTable | None = None,  # checked against it if given
@@ -314,10 +328,11 @@ def load_target(
         str(m.get('estimator', 'by hand')),
     )
     influence = [v.get('influence') for v in m['sites'].values()]
+    end = m.get('network_output')
     about = {
         k: v
         for k, v in m.items()
-        if k not in ('format', 'kind', 'estimator', 'bits', 'unclipped', 'sites')
+        if k not in _FIELDS
     }
     target = Target(
         ranges,
@@ -326,6 +341,7 @@ def load_target(
         tuple(m.get('unclipped', ())),
         _errors(path.with_suffix('.npz'), sites),
         None if None in influence else np.array(influence, np.float64),
+        None if end is None else _range('network_output', end, True),
     )
     return target if table is None else check_target(target, table)
 

@@ -59,11 +59,10 @@ def test_sentences():
     clip = clip[(clip.strategy == "random") & (clip.n == 10) & (clip.rule != "mean")]
     sets, images = (clip.groupby("network")[c].agg(f) for c, f in (("seed", "nunique"),
                                                                    ("images", "first")))
-    menet = sets.index == NAMES["MENet-128"]
-    few, many = sets[menet].item(), sets[~menet].unique().item()
+    menet, many = sets.index == NAMES["MENet-128"], sets.unique().item()
     pictures = images[~menet].unique().item(), images[menet].item()
-    said = (f"mean of {many} random sets of ten ({few} on MENet-128), on {pictures[0]:,} CIFAR-10 "
-            f"and {pictures[1]} ImageNet images")
+    said = (f"mean of {many} random sets of ten, on {pictures[0]:,} CIFAR-10 and "
+            f"{pictures[1]} ImageNet images")
     assert said in README
     fig2 = pd.read_csv(ROOT / "results/fig2.csv").query("images == 10_000")
     errors = f"{fig2.se.min():.1f} to {fig2.se.max():.1f}"

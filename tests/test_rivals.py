@@ -179,6 +179,12 @@ def test_script(script, tmp_path):
     assert set(picks.share) == {0, 1, 5, 20} and (picks.bad[picks.share == 0] == 0).all()
     assert (picks[list(script.BAD)].sum(axis=1) == picks.bad).all() and picks.bad.max() > 0
     assert len(pd.read_csv(tmp_path / "out" / "dirty_pool.csv")) > 4
+    other = rows.assign(network="another", top1=1.25)
+    pd.concat([rows.assign(top1=-1.0), other]).to_csv(tmp_path / "out" / "rivals.csv", index=False)
+    script.main(["write", *places])
+    merged = pd.read_csv(tmp_path / "out" / "rivals.csv")
+    assert len(merged) == 2 * len(rows), "rows of another network stay, the same rows are replaced"
+    assert (merged.top1[merged.network == "another"] == 1.25).all() and merged.top1.min() >= 0
 
 
 def test_bad_images(script):
