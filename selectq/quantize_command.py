@@ -6,8 +6,8 @@
 __all__ = ['quantize']
 
 # %% ../nbs/89_quantize_command.ipynb #0707338b
-import json
-from dataclasses import dataclass
+import json, textwrap
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -58,7 +58,7 @@ def _report_text(report, ranges, groups):
              + ('ranges of the set' if r['ranges'] == 'set' else 'ranges of the target'), '',
              *_worth(r), f'size {r["bytes"][0] / 1e6:.2f} MB float, {r["bytes"][1] / 1e6:.2f} MB '
              'integer', f'latency here {r["ms"][0]:.2f} ms float, {r["ms"][1]:.2f} ms integer']
-    lines += [''] + [f'warning: {p}' for p in r['pits']] if r['pits'] else []
+    for p in r['pits']: lines += ['', *textwrap.wrap(f'warning: {p}', 80)]
     worst = ranges.head(5).assign(tensor=[t if len(t) < 34 else '...' + t[-31:]
                                           for t in ranges.tensor.head(5)])
     lines += ['', 'ranges farthest from the target',
@@ -168,7 +168,9 @@ _SUFFIX = dict(onnxruntime='.onnx', openvino='.xml')
 class _SetOptions:
     "Which set the tool gets."
     tool: Annotated[str, _option(help='onnxruntime or openvino.')] = 'onnxruntime'
-    n: Annotated[int, _option('-n', '--number', help='Images to calibrate with.')] = 10
+    n: Annotated[Optional[int], _option(
+        '-n', '--number', help='Images to calibrate with. Default: 10, for openvino 100, at most '
+                               'half of the pool.')] = None
     strategy: Annotated[str, _option(help='match, or any of selectq select.')] = 'match'
     ranges: Annotated[str, _option(help="set: the tool measures the set. target: the target's "
                                         'ranges are written into the tool.')] = 'set'
@@ -202,14 +204,15 @@ def quantize(
     from selectq.files import write_json
     from selectq.strategies import check_strategy
     from selectq.onnx_models import need
-    from selectq.tools import pits
+    from selectq.tools import default_size, pits
     check_strategy(what.strategy), check_format(on.form)
-    s = DeploymentSettings(**vars(what))
+    s = DeploymentSettings(**{**vars(what), 'n': 10 if what.n is None else what.n})
     need(*(('nncf', 'openvino') if s.tool == 'openvino' else ('onnxruntime', 'onnx')))
     function = None if on.metric is None else _metric(on.metric)
     names = read_classes(on.classes) if on.classes else None
     images = open_pool(pool, 'train', names)
     labelled = None if on.val is None else open_pool(on.val, 'val', names)
+    if what.n is None: s = replace(s, n=default_size(s.tool, len(images)))
     float_model, folder = open_onnx(model, **vars(file)), Path(out)
     _check_run(float_model, images, labelled, folder, s, on)
     known = _float_side(float_model, labelled, function)

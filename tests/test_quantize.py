@@ -50,6 +50,17 @@ def quantize(root, more, out):
     return json.loads((out / "report.json").read_text())
 
 
+def test_openvino_takes_a_hundred_or_half_the_pool(small, tmp_path):
+    """Where no number is given; fewer than a hundred get a warning that fits the terminal."""
+    words = f"quantize '{small}/model.onnx' '{small}/pool' --out '{tmp_path}/half' {LOOK} "
+    code, text, err = call(f"{words} --tool openvino --strategy random")
+    assert code == 0, err
+    report = json.loads((tmp_path / "half" / "report.json").read_text())
+    assert report["n"] == min(100, len(open_pool(small / "pool")) // 2)
+    assert "from" in report["pits"][0] and "give a hundred" in report["pits"][0]
+    assert max(len(line) for line in text.splitlines() if "/" not in line) <= 80
+
+
 def test_openvino_and_its_ranges(small, tmp_path):
     """NNCF's model answers as the float model nearly everywhere; both files lie in the folder."""
     report = quantize(small, f"--tool openvino --val '{small}/val'", tmp_path / "ov")
