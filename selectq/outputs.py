@@ -75,11 +75,13 @@ def output_sites(
 def output_ends(
     module: torch.nn.Module,
 ):  # yields a list: one tensor (B, 2) for each forward pass inside, with gradients
-    "Upper ends and lower ends (negated) of the network's output, image by image."
+    """Upper ends and lower ends (negated) of the network's output, image by image; nothing where
+    that is no tensor of floats with a row for each image."""
     found = []
     def note(m, args, out):
-        if not isinstance(out, torch.Tensor) or not out.dim(): return
-        flat, rows = out.flatten(1), torch.arange(len(out), device=out.device)
+        if not isinstance(out, torch.Tensor) or not out.is_floating_point() or not out.dim(): return
+        if not out.numel() or len(out) != len(args[0] if args else out): return
+        flat, rows = out.reshape(len(out), -1), torch.arange(len(out), device=out.device)
         high, low = flat.detach().argmax(1), flat.detach().argmin(1)
         found.append(torch.stack([flat[rows, high], -flat[rows, low]], 1))
     handle = module.register_forward_hook(note)

@@ -229,6 +229,7 @@ def _around(ends):
     "The range of `output_ends`, with 0 inside; None if there is nothing in it."
     if not ends: return None
     high, low = torch.cat(ends).amax(0).clamp(min=0).tolist()
+    if not np.isfinite([high, low]).all(): return None
     return (-low if low else 0., high) if high > 0 or low > 0 else None
 
 def _observe(net, table, rows, pool, batch_size, estimator):
