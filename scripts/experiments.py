@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from selectq.ablations import KNOB_VALUES, ablation_recipes
 from selectq.channels import channel_statistics
@@ -35,6 +36,14 @@ MENET = 'menet128_8x1_g4'
 PAPERS = 'printed', 'text'  # the two readings of the paper's text
 ESTIMATORS = ('minmax', 'mean-extremes', 'percentile', 'mse', 'entropy', 'aciq-gauss',
               'aciq-laplace')
+
+
+def merged(path, new, keys):
+    "Rows of a result file with other keys than the new rows, and the new ones behind them."
+    if not path.exists(): return new
+    old = pd.read_csv(path)
+    of = lambda df: df[keys].astype(object).fillna('').astype(str).agg('|'.join, axis=1)
+    return pd.concat([old[~of(old).isin(of(new))], new])
 
 
 @dataclass(frozen=True)

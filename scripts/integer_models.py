@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import pandas as pd
 from clipping import LITE, LiteCase
-from experiments import MENET, ROOT, load_case
+from experiments import MENET, ROOT, load_case, merged
 
 from selectq.clustering import SelectQSettings
 from selectq.crafting import craft, read_crafted, save_crafted, start_pixels
@@ -273,11 +273,7 @@ def unpack(entry):
 
 def merge(rows, path, keys, columns, digits):
     "Write rows to a file, and those of the file that have other keys."
-    new = pd.DataFrame(rows).reindex(columns=columns)
-    if path.exists():
-        old = pd.read_csv(path)
-        of = lambda df: df[keys].fillna('').astype(str).agg('|'.join, axis=1)
-        new = pd.concat([old[~of(old).isin(of(new))], new])
+    new = merged(path, pd.DataFrame(rows).reindex(columns=columns), keys)
     path.parent.mkdir(parents=True, exist_ok=True)
     new.sort_values(keys, kind='stable').round(digits).to_csv(path, index=False)
 

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from clipping import LITE, LiteCase
-from experiments import CIFAR, MENET, ROOT, load_case
+from experiments import CIFAR, MENET, ROOT, load_case, merged
 
 from selectq.comparison import DRAWN, Comparison, compare_strategies, comparison_target
 from selectq.comparison import paired_differences
@@ -90,16 +90,8 @@ def write(args, study, paths):
     """Rows and paired differences as result files; what else is in the files stays."""
     args.out.mkdir(parents=True, exist_ok=True)
     for name, new in zip((study, f"{study}_pairs"), gathered(paths)):
-        merged(args.out / f"{name}.csv", new).to_csv(args.out / f"{name}.csv", index=False)
-
-
-def merged(path, new):
-    """New rows behind those of the file that are of other studies, networks or bits."""
-    if not path.exists():
-        return new
-    old = pd.read_csv(path)
-    of = lambda df: df[["study", "network", "w_bits"]].astype(str).agg("|".join, axis=1)
-    return pd.concat([old[~of(old).isin(of(new))], new])
+        path = args.out / f"{name}.csv"
+        merged(path, new, ["study", "network", "w_bits"]).to_csv(path, index=False)
 
 
 def write_rivals(args):

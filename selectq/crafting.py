@@ -21,7 +21,7 @@ from .images import Preprocess
 from .engines import show_bar
 from .files import InputError, write_json
 from .models import Network, as_network
-from .outputs import _differentiable, output_ends
+from .outputs import _differentiable, image_ends, output_ends
 from .ranking import Selection, check_selection
 from .rules import Rule, read_rule, rule_ends, rule_groups
 from .sites import SiteHooks, check_site_kind, inference
@@ -34,10 +34,7 @@ def _extremes(module, kind, sites, images, output=False):
     """Upper ends and lower ends (negated) of each image at each site, and of the network's output
     if asked, with gradients: (B, sites, 2)."""
     found = []
-    def note(k, x):
-        flat, rows = x.flatten(1), torch.arange(len(x), device=x.device)
-        high, low = flat.detach().argmax(1), flat.detach().argmin(1)
-        found.append(torch.stack([flat[rows, high], -flat[rows, low]], 1))
+    def note(k, x): found.append(image_ends(x))
     with SiteHooks(module, kind, note, sites), output_ends(module) as last: module(images)
     if output and not last:
         raise InputError('the target has the range of a network_output, but the network gives no'
@@ -250,7 +247,7 @@ def _step(state, net, target, rule, scales, wanted, settings):
         else (seen - p.new_tensor(net.preprocess.mean)[:, None, None])
         / p.new_tensor(net.preprocess.std)[:, None, None]
     )
-    output = len(scales) > len(target.sites)
+    output = target.network_output is not None
     found = _extremes(net.module, target.ranges.kind, target.sites, x, output)
     loss, ends = _loss(found, scales, wanted, rule)
     if not torch.isfinite(loss):
@@ -433,9 +430,7 @@ def _all_ends(net, kind, x):
         hooks = SiteHooks(
             net.module,
             kind,
-            lambda k, v, found=found: found.append(
-                torch.stack([v.flatten(1).amax(1), -v.flatten(1).amin(1)], 1).cpu().numpy()
-            ),
+            lambda k, v, found=found: found.append(image_ends(v).cpu().numpy()),
         )
         with hooks, output_ends(net.module) as ends: net.module(b.to(device))
         parts.append(found)

@@ -71,6 +71,14 @@ def output_sites(
     return [sites[k] for k, x in seen.items() if x.shape == out.shape and torch.equal(x, out)]
 
 # %% ../nbs/76_outputs.ipynb #8dfb6b5b
+def image_ends(
+    x: torch.Tensor,  # (B, ...)
+) -> torch.Tensor:  # (B, 2), with gradients: through the one position where each end stands
+    "Upper end and lower end (negated) of each image."
+    flat, rows = x.reshape(len(x), -1), torch.arange(len(x), device=x.device)
+    high, low = flat.detach().argmax(1), flat.detach().argmin(1)
+    return torch.stack([flat[rows, high], -flat[rows, low]], 1)
+
 @contextmanager
 def output_ends(
     module: torch.nn.Module,
@@ -81,9 +89,7 @@ def output_ends(
     def note(m, args, out):
         if not isinstance(out, torch.Tensor) or not out.is_floating_point() or not out.dim(): return
         if not out.numel() or len(out) != len(args[0] if args else out): return
-        flat, rows = out.reshape(len(out), -1), torch.arange(len(out), device=out.device)
-        high, low = flat.detach().argmax(1), flat.detach().argmin(1)
-        found.append(torch.stack([flat[rows, high], -flat[rows, low]], 1))
+        found.append(image_ends(out))
     handle = module.register_forward_hook(note)
     try: yield found
     finally: handle.remove()

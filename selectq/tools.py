@@ -21,6 +21,7 @@ class Tool:
     packages: tuple  # distributions that it needs
     checked: str  # version of the first of them that was tried
     default: str  # its activation ranges, in words
+    channels: bool = False  # whether it ranges single channels, which takes more images
 
 # %% ../nbs/81_tools.ipynb #747893d2
 TOOLS = {
@@ -29,7 +30,8 @@ TOOLS = {
         Tool('onnxruntime', 'joint', True, ('onnxruntime', 'onnx', 'sympy'), '1.32.0',
              'joint min/max'),
         Tool('openvino', 'mean', True, ('nncf', 'openvino'), '3.4.0',
-             'mean of per-image min/max; joint and per channel before depthwise convolutions'),
+             'mean of per-image min/max; joint and per channel before depthwise convolutions',
+             channels=True),
         Tool('litert', 'ema 0.95', True, ('litert-torch', 'ai-edge-quantizer'), '0.10.0',
              'moving average, 0.95 of the old, in the order given'),
         Tool('torchao', 'joint', False, ('torchao',), '0.18.0', 'histogram, least squared error'),
@@ -62,7 +64,7 @@ def default_size(
     images: int,  # in the pool
 ) -> int:  # at most half of the pool
     "Images in a set where none is named: a hundred where the tool ranges channels, ten elsewhere."
-    return min(100 if find_tool(tool).name == 'openvino' else 10, max(1, images // 2))
+    return min(100 if find_tool(tool).channels else 10, max(1, images // 2))
 
 def pits(
     tool: str,
@@ -82,7 +84,7 @@ def pits(
     if strategy == 'selectq':
         say('selectq narrows every range, that of the last layer too, which costs more at 8 bits'
             ' than it gains; match does not clip the output')
-    if find_tool(tool).name == 'openvino' and 1 < n < 100:
+    if find_tool(tool).channels and 1 < n < 100:
         say(f'NNCF gives every channel before a depthwise convolution a range of its own, from {n}'
             ' images; give a hundred')
     if kind in ('ema', 'batch-mean') and not ordered:

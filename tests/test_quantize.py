@@ -109,7 +109,7 @@ def test_the_set_is_that_of_the_manifest(small, tmp_path):
         "--val nowhere": ("nowhere",),
         "--metric nowhere.py:f --val digits": ("nowhere.py",),
         "-n 60": ("-n 60 takes the whole pool", "--val"),
-        "--seed -1": ("seed", "-1"),
+        "--seed -1": ("--seed -1", "whole number from 0 on"),
         "--val {root}/pool/0": ("--val have no labels", "--metric"),
         "--diagnose": ("--val",),
         "--diagnose --tool openvino --val {root}/val": ("openvino",),
