@@ -104,6 +104,19 @@ def test_published_files():
         assert [r["ranges"] for r in rows if not studies._current(r)] == [], name
 
 
+@pytest.mark.parametrize("w_bits", [8, 8.0, "8", "8.0"])
+def test_merged_replaces_rows_of_the_same_key_whatever_its_type(experiments, tmp_path, w_bits):
+    """A number that pandas reads back as a float is the same key; other keys stay."""
+    path, keys = tmp_path / "rows.csv", ["network", "w_bits"]
+    old = pd.DataFrame(dict(network=["a", "a", "b"], w_bits=[8, None, 8], top1=[1, 2, 3]))
+    old.to_csv(path, index=False)  # the gap makes the column one of floats
+    new = pd.DataFrame(dict(network=["a"], w_bits=pd.array([w_bits], object), top1=[4]))
+    found = experiments.merged(path, new, keys)
+    assert sorted(found.top1) == [2, 3, 4]
+    found.to_csv(path, index=False)
+    assert sorted(experiments.merged(path, new, keys).top1) == [2, 3, 4]
+
+
 def test_clipping_goes_on_and_drops_rows_of_other_numerics(tmp_path):
     """scripts/clipping.py on the digits: a second run keeps the rows, other numerics are redone."""
     command = [sys.executable, ROOT / "scripts" / "clipping.py", "run", "--networks", "digits",
