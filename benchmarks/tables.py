@@ -23,6 +23,7 @@ TABLES = {  # file: (title, columns or None for all)
         'network', 'sites', 'quantizer', 'batch_size', 'number_of_sites', 'plain_s', 'quantized_s',
         *RATIO]),
     'clustering': ('Clustering and ranking', None),
+    'matching': ('Matching in a table of 1.28 million images', None),
     'decoding': ('Decoding', None),
     'fast_decoding': ('What fast decoding changes', None),
     'memory': ('Peak memory', None),

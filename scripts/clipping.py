@@ -12,7 +12,8 @@ the work folder does not hold are kept.
 
 Random sets are evaluated in one of two ways. `--parts random`: every draw on every image.
 `--parts mixed`: 20 draws, each on its share of the images, so that the mean over the draws costs
-one evaluation; the row says so in `draws`.
+one evaluation; the row says so in `draws`. `--parts single`, after it: the three single images
+that lost most on their share, on every image.
 """
 import argparse
 import hashlib
@@ -45,8 +46,9 @@ from selectq.traversal import collect
 LITE, DIGITS = 'efficientnet_lite0', 'digits'
 HEAVY = (MENET, LITE)
 SIZES = (1, 2, 5, 10, 30, 100, 1000)
-PARTS = ('methods', 'mixed', 'random', 'output', 'objectives', 'targets')
+PARTS = ('methods', 'mixed', 'random', 'single', 'output', 'objectives', 'targets')
 DRAWS = 20  # of the mixed rows
+WORST = 3  # single images evaluated in full
 COLUMNS = ['network', 'strategy', 'update', 'order', 'sites', 'ranges', 'w_bits', 'a_bits', 'n',
            'seed', 'draws', 'top1', 'top5', 'se', 'images', 'rule', 'objective', 'target', 'cost',
            'off', 'weights', 'table', 'hardware', 'selectq', 'torch', 'numerics']
@@ -258,6 +260,16 @@ def mixed(run, rule, args):
     for n in args.sizes: run.mixed(n, rule)
 
 
+def singles(run, rule, args):
+    """Of 20 single random images, those that lost most against MSE-optimal ranges on their share of
+    the images, each on every image. The worst of the 20 is no better than the worst of these."""
+    one, mse = (unpack(run.rows[k], run.images).astype(int) for k in ('mixed joint 1', 'mse'))
+    lost = [(mse - one)[d::DRAWS].sum() for d in range(DRAWS)]
+    for d in np.argsort(lost, kind='stable')[-WORST:]:
+        ranges = rule_ranges(run.table, random_rows(run, 1, d), 'joint')
+        run.add(f'single {d}', lambda: (ranges, facts('single', 1, int(d), rule='joint')))
+
+
 def images_of(name, args):
     "Validation images of a network."
     return args.images or (500 if name in HEAVY else 50 if name == DIGITS else 2000)
@@ -265,7 +277,7 @@ def images_of(name, args):
 
 def main(args):
     "The parts of a run, cell by cell."
-    parts = dict(methods=methods, mixed=mixed, random=randoms, output=output,
+    parts = dict(methods=methods, mixed=mixed, random=randoms, single=singles, output=output,
                  objectives=objectives, targets=targets)
     for name in args.networks:
         for kind in args.kinds:
@@ -356,7 +368,8 @@ def outlooks(args):
 
 BAR = ['network', 'sites', 'bits', 'rule', 'n']  # what tells rows of clipping_bars.csv apart
 BARS = [*BAR, 'images', 'mse', 'random', 'match', 'single', 'gap', 'gap_se', 'gain', 'gain_se',
-        'over_single', 'over_single_se', 'craft', 'craft_mse', 'craft_mse_se']
+        'over_single', 'over_single_se', 'worst', 'over_worst', 'over_worst_se', 'craft',
+        'craft_mse', 'craft_mse_se']
 
 
 def apart(a, b, clustered):
@@ -401,6 +414,11 @@ def bars(args):
             for name, pair in dict(gap=(mse, random, True), gain=(match, random, True),
                                    over_single=(match, one, True)).items():
                 row[name], row[f'{name}_se'] = apart(*pair)
+            worst = [get(k) for k in found if k.startswith('single ')]
+            if worst:
+                lowest = min(worst, key=np.mean)
+                row['worst'] = 100 * lowest.mean()
+                row['over_worst'], row['over_worst_se'] = apart(match, lowest, False)
             if craft is not None:
                 row['craft'] = 100 * craft.mean()
                 row['craft_mse'], row['craft_mse_se'] = apart(craft, mse, False)

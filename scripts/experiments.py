@@ -38,11 +38,18 @@ ESTIMATORS = ('minmax', 'mean-extremes', 'percentile', 'mse', 'entropy', 'aciq-g
               'aciq-laplace')
 
 
+def key_word(value):
+    "A value of a key as it is compared: 8, 8.0 and '8' are one."
+    if pd.isna(value) or value == '': return ''
+    try: return f'{float(value):g}'
+    except (TypeError, ValueError): return str(value)
+
+
 def merged(path, new, keys):
     "Rows of a result file with other keys than the new rows, and the new ones behind them."
     if not path.exists(): return new
     old = pd.read_csv(path)
-    of = lambda df: df[keys].astype(object).fillna('').astype(str).agg('|'.join, axis=1)
+    of = lambda df: df[keys].map(key_word).agg('|'.join, axis=1)
     return pd.concat([old[~of(old).isin(of(new))], new])
 
 

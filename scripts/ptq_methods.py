@@ -247,10 +247,21 @@ def gathered(work):
             yield e['row'], bits.astype(float)
 
 
-def paired(a, b):
-    "Difference of two shares of the same images in points, and its standard error."
-    d = np.mean(a, 0) - np.mean(b, 0)
-    return 100 * d.mean(), 100 * d.std(ddof=1) / np.sqrt(len(d))
+def set_variance(values):
+    "Variance of the mean over sets; 0 for one set, of which it is not known."
+    return np.var(values, ddof=1) / len(values) if len(values) > 1 else 0.
+
+
+def paired(a, b, alike):
+    """Difference of what two kinds of sets get right of the same images, (sets, images) each, in
+    points, with the standard errors of the images, of the sets, and of both. `alike`: the sets are
+    the same on both sides."""
+    a, b = 100 * np.array(a), 100 * np.array(b)
+    d = a.mean(0) - b.mean(0)
+    images = d.std(ddof=1) / np.sqrt(len(d))
+    sets = [set_variance((a - b).mean(1))] if alike else map(set_variance, (a.mean(1), b.mean(1)))
+    sets = np.sqrt(sum(sets))
+    return dict(difference=d.mean(), se_images=images, se_sets=sets, se=np.hypot(images, sets))
 
 
 def pairs(found):
@@ -268,9 +279,9 @@ def pairs(found):
             if beside == 'random': one, two = mine.values(), cells[key].values()
             else: one, two = ([c[s] for s in shared] for c in (mine, cells[key]))
             if not len(two): continue
-            d, se = paired([*one], [*two])
             yield dict(network=net, w_bits=w, a_bits=a, ptq=ptq, strategy=name, beside=beside,
-                       sets=len(one), other_sets=len(two), difference=d, se=se)
+                       sets=len(one), other_sets=len(two),
+                       **paired([*one], [*two], beside == 'nearest'))
 
 
 def write(args):

@@ -240,8 +240,9 @@ def worth(case, val, part, share, n, args):
 def gather(args):
     """Rows of all shares, with the share as the study's name; what was picked."""
     write(args, "dirty_pool", sorted(args.work.glob("dirty-*/share*.csv")))
-    picks = sorted(args.work.glob("dirty-*/picks.csv"))
-    pd.concat(map(pd.read_csv, picks)).to_csv(args.out / "dirty_picks.csv", index=False)
+    picks = pd.concat(map(pd.read_csv, sorted(args.work.glob("dirty-*/picks.csv"))))
+    path = args.out / "dirty_picks.csv"
+    merged(path, picks, ["network"]).to_csv(path, index=False)
 
 
 def parse(words=None):

@@ -39,6 +39,14 @@ def _prospect(row):
             f'(worst {row["worst"]:.3g}), matched {row["match"]:.3g}, target {row["target"]:.3g}')
     return line + ('; random images will do here' if row['moot'] else '')
 
+_NARROW = .8  # of the network's output on the sample
+
+def _clipped_scores(reach):
+    "One line where a tool that quantizes the network's output would clip its scores, else nothing."
+    if reach is None or reach >= _NARROW: return ''
+    return (f"note: the network's output reaches {reach:.0%} of its range on these images; a tool "
+            'that quantizes it clips scores (selectq quantize, for ONNX files, holds it)')
+
 # %% ../nbs/89_match_command.ipynb #mc000009
 @dataclass(frozen=True)
 class _MatchOptions:
@@ -65,10 +73,10 @@ def match(
     from selectq.matching import match as match_images
     from selectq.opening import _network, _pool
     from selectq.quantizer import check_bits
-    from selectq.ranking import save_selection
+    from selectq.ranking import check_selection, save_selection
     from selectq.rules import read_rule
     from selectq.sites import check_site_kind
-    from selectq.targets import check_target_estimator
+    from selectq.targets import check_target_estimator, output_reach
     from selectq.traversal import collect
     n, rule, folder = _number(how.n), read_rule(how.rule), Path(out)
     kind = check_site_kind(how.sites)
@@ -85,3 +93,5 @@ def match(
     print(f'{folder / "selection.json"}: {len(chosen):,} images for the rule {rule}, in its order; '
           f'target {path}')
     print(_prospect(outlook(table, wanted, (len(chosen),), rule, settings=settings)[0]))
+    reach = output_reach(net, table, check_selection(chosen, table), images, wanted)
+    if said := _clipped_scores(reach): print(said)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CELLS', 'Target', 'TargetSettings', 'keep_unclipped', 'silent_sites', 'ratios', 'miss_errors', 'draw_samples',
-           'pool_images', 'make_target', 'save_target', 'load_target']
+           'pool_images', 'make_target', 'output_reach', 'save_target', 'load_target']
 
 # %% ../nbs/77_targets.ipynb #7d095309
 import json
@@ -26,8 +26,8 @@ from .models import Network, as_network
 from .onnx_tensors import Tool
 from .outputs import OutputSettings, output_ends, output_ranges, output_sites, site_influence
 from .quantizer import check_bits
-from .ranking import make_selection
-from .sites import check_site_kind
+from .ranking import check_selection, make_selection
+from .sites import _device, check_site_kind, inference
 from .table import StatisticsTable
 
 # %% ../nbs/77_targets.ipynb #457e4716
@@ -236,6 +236,25 @@ def _observe(net, table, rows, pool, batch_size, estimator):
     "What an estimator keeps of the images in these rows."
     sample = make_selection(table, rows, 'random')
     return observe(net, table, sample, estimator, pool=pool, batch_size=batch_size)
+
+# %% ../nbs/77_targets.ipynb #0a7e7c02
+def output_reach(
+    net: Network | torch.nn.Module,  # a `Network` or `nn.Module`
+    table: StatisticsTable,  # of the pool
+    rows,  # (n,) of the table
+    pool,  # of the table
+    target: Target,
+    batch_size: int = 32,
+) -> float | None:  # None where the target has no `network_output`
+    "The least ratio of an end of the network's output on some images to the target's."
+    net, rows = as_network(net), np.asarray(rows, np.int64)
+    if target.network_output is None: return None
+    with output_ends(net.module) as ends, inference(net.module):
+        for k in range(0, len(rows), batch_size):
+            x = pool_images(net, table, rows[k:k + batch_size], pool, batch_size)
+            net.module(x.to(_device(net.module)))
+    pairs = zip(_around(ends) or (0., 0.), target.network_output)
+    return min(got / wanted for got, wanted in pairs if wanted)
 
 # %% ../nbs/77_targets.ipynb #0dbab053
 def _entry(ends):

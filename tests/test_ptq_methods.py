@@ -58,4 +58,14 @@ def test_pairs(study):
     a, b = table.loc[("nearest", "match", "random")], table.loc[("brecq", "random", "nearest")]
     assert len(table) == 2 and (a.sets, a.other_sets, b.sets, b.other_sets) == (1, 2, 1, 1)
     assert a.difference == 37.5 and b.difference == 75
-    assert np.isclose(a.se, 100 * np.std([0, .5, 1, 0], ddof=1) / 2)
+    assert np.isclose(a.se_images, 100 * np.std([0, .5, 1, 0], ddof=1) / 2)
+    assert np.isclose(a.se_sets, 25 / 2) and b.se_sets == 0  # sets at 50 and 25 %; one set
+    assert np.isclose(a.se, (a.se_images ** 2 + a.se_sets ** 2) ** .5)
+
+
+def test_the_same_sets_on_both_sides_are_paired(study):
+    """Sets that differ by the same on both sides add no error; sets of two kinds do."""
+    a, b = [[1, 1, 1, 1], [1, 1, 0, 0]], [[1, 1, 0, 1], [1, 0, 0, 0]]
+    alike, apart = study.paired(a, b, True), study.paired(a, b, False)
+    assert alike["difference"] == apart["difference"] == 25
+    assert alike["se_sets"] == 0 and np.isclose(apart["se_sets"], (2 * (50 ** 2 / 4)) ** .5)
