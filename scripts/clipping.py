@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from experiments import CIFAR, MENET, ROOT, load_case
+from experiments import CIFAR, MENET, ROOT, key_word, load_case, merged
 from selectq.batches import load_batches
 from selectq.calibration import network_weights, quantized
 from selectq.clustering import SelectQSettings
@@ -295,18 +295,12 @@ def cells(args):
 
 
 def merge(rows, path, columns, keys):
-    "Rows into a file; those of the file with other keys stay."
-    df = pd.DataFrame(rows)
-    if path.exists(): df = pd.concat([pd.read_csv(path), df], ignore_index=True)
-    for c in {*columns, *keys} - set(df): df[c] = np.nan
-    df = df.round(5)
-    numbers = [k for k in keys if k in ('n', 'seed', 'draws', 'w_bits', 'a_bits', 'bits')]
-    key = df[keys].copy()
-    key[numbers] = key[numbers].apply(pd.to_numeric).fillna(0)
-    key = key.astype(object).fillna('').astype(str).agg('|'.join, axis=1)
-    df = df[~key.duplicated(keep='last')]
+    "Rows into a file, the last of each key; those of the file with other keys stay."
+    new = pd.DataFrame(rows).reindex(columns=columns)
+    new = new[~new[keys].map(key_word).duplicated(keep='last')]
     path.parent.mkdir(parents=True, exist_ok=True)
-    df[columns].sort_values(keys, kind='stable').to_csv(path, index=False)
+    found = merged(path, new, keys).round(5).reindex(columns=columns)
+    found.sort_values(keys, kind='stable').to_csv(path, index=False)
 
 
 def write(args):

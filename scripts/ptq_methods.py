@@ -23,6 +23,7 @@ import torch
 from experiments import ROOT, load_case
 from selectq.batches import load_batches
 from selectq.calibration import network_weights, pass_ranges, quantized
+from selectq.comparison import _set_variance
 from selectq.corrections import corrected_biases, split_channels, squant_weights
 from selectq.crafting import CraftSettings, craft, start_pixels
 from selectq.data import limit_pool
@@ -247,11 +248,6 @@ def gathered(work):
             yield e['row'], bits.astype(float)
 
 
-def set_variance(values):
-    "Variance of the mean over sets; 0 for one set, of which it is not known."
-    return np.var(values, ddof=1) / len(values) if len(values) > 1 else 0.
-
-
 def paired(a, b, alike):
     """Difference of what two kinds of sets get right of the same images, (sets, images) each, in
     points, with the standard errors of the images, of the sets, and of both. `alike`: the sets are
@@ -259,7 +255,7 @@ def paired(a, b, alike):
     a, b = 100 * np.array(a), 100 * np.array(b)
     d = a.mean(0) - b.mean(0)
     images = d.std(ddof=1) / np.sqrt(len(d))
-    sets = [set_variance((a - b).mean(1))] if alike else map(set_variance, (a.mean(1), b.mean(1)))
+    sets = [_set_variance((a - b).mean(1))] if alike else map(_set_variance, (a.mean(1), b.mean(1)))
     sets = np.sqrt(sum(sets))
     return dict(difference=d.mean(), se_images=images, se_sets=sets, se=np.hypot(images, sets))
 

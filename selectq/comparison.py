@@ -219,11 +219,14 @@ def compare_strategies(
 _ALIKE = ['network', 'sites', 'ranges', 'w_bits', 'a_bits', 'n']
 _WAY = ['strategy', 'update', 'order', 'name']
 
+def _set_variance(top1):
+    "Squared error of the mean over sets; 0 for one set, of which it is not known."
+    return float(np.var(top1, ddof=1) / len(top1)) if len(top1) > 1 else 0.
+
 def _of_sets(rows):
     "(mean answer of each image over the sets, squared error of the mean over draws)."
     right = np.stack([unpack_answers(r, int(n)) for r, n in zip(rows.right, rows.images)])
-    spread = 0. if len(right) < 2 else np.var(100 * right.mean(1), ddof=1) / len(right)
-    return right.mean(0), float(spread)
+    return right.mean(0), _set_variance(100 * right.mean(1))
 
 def paired_differences(
     results: pd.DataFrame,  # with the column `right`
